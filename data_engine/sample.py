@@ -1,0 +1,184 @@
+"""The one record, from ingest to gradient.
+
+A `Sample` is a conversation (or a plain document) whose images and videos are references into the
+content-addressed media store. Measures, token counts and verdicts live in side tables keyed by
+`Sample.id`, so that a threshold, a tokenizer or a preset changes no sample.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+Modality = Literal["video", "image", "text"]
+MODALITIES: tuple[Modality, ...] = ("video", "image", "text")
+Role = Literal["system", "user", "assistant", "document"]
+
+_PART = pa.struct([("kind", pa.string()), ("text", pa.string()), ("media", pa.list_(pa.int32()))])
+_MESSAGE = pa.struct([("role", pa.string()), ("parts", pa.list_(_PART))])
+_MEDIA = pa.struct(
+    [("kind", pa.string()), ("key", pa.string()), ("start", pa.float64()), ("end", pa.float64())]
+)
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("schema_version", pa.int32()),
+        ("corpus", pa.string()),
+        ("modality", pa.string()),
+        ("task", pa.string()),
+        ("messages", pa.list_(_MESSAGE)),
+        ("media", pa.list_(_MEDIA)),
+        ("licence", pa.string()),
+        ("attribution", pa.string()),
+        ("origin", pa.string()),
+        ("group", pa.string()),
+        ("parents", pa.list_(pa.string())),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A reference into the media store, never bytes.
+
+    `kind="image"` with `start` set is the frame of the video `key` at `start` seconds.
+    `kind="video"` with `start`/`end` is that span of the video; without them, all of it.
+    """
+
+    kind: Literal["image", "video"]
+    key: str
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One piece of a message: text, or an image or video shown at that place.
+
+    `media` holds indices into `Sample.media`: one for an image; one or more for a video, whose
+    spans are played one after the other (a splice is two spans).
+    """
+
+    kind: Literal["text", "image", "video"]
+    text: str | None = None
+    media: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. The role `document` is plain text outside any chat: every token is a target."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text or "" for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """See the module docstring. `group` is what a held-out split must not divide (an image, a page)."""
+
+    corpus: str
+    modality: Modality
+    task: str
+    messages: tuple[Message, ...]
+    media: tuple[Media, ...] = ()
+    licence: str = ""
+    attribution: str = ""
+    origin: str = ""
+    group: str = ""
+    parents: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+    id: str = field(default="")
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            object.__setattr__(self, "id", content_id(self))
+
+    @property
+    def text(self) -> str:
+        """All words of the conversation, turns joined by newlines: what text measures look at."""
+        return "\n".join(message.text for message in self.messages if message.text)
+
+
+def content_id(sample: Sample) -> str:
+    """24 hex digits of SHA-256 over what the model is shown: messages, media, modality and task.
+
+    Rights, origin and schema version stay outside: the same content found twice has one id.
+    """
+    content = {
+        "messages": [asdict(message) for message in sample.messages],
+        "media": [asdict(media) for media in sample.media],
+        "modality": sample.modality,
+        "task": sample.task,
+    }
+    canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:24]
+
+
+def text_part(text: str) -> Part:
+    return Part("text", text=text)
+
+
+def user(*parts: Part | str) -> Message:
+    return Message("user", tuple(text_part(p) if isinstance(p, str) else p for p in parts))
+
+
+def assistant(text: str) -> Message:
+    return Message("assistant", (text_part(text),))
+
+
+def document(text: str) -> Message:
+    return Message("document", (text_part(text),))
+
+
+def to_table(samples: Iterable[Sample]) -> pa.Table:
+    """Samples as an Arrow table with `SCHEMA`."""
+    return pa.Table.from_pylist([asdict(sample) for sample in samples], schema=SCHEMA)
+
+
+def from_row(row: dict[str, Any]) -> Sample:
+    """A row of a sample table (or the JSON of a shard) as a `Sample`, whichever version wrote it.
+
+    Columns a newer version added take their defaults; columns of other tables are ignored.
+    Raises ValueError for a row written by a version newer than this code.
+    """
+    version = row.get("schema_version") or 1
+    if version > SCHEMA_VERSION:
+        raise ValueError(
+            f"sample {row.get('id')}: schema_version {version} is newer than this code's "
+            f"{SCHEMA_VERSION}; update keyeforge"
+        )
+    return Sample(
+        corpus=row["corpus"],
+        modality=row["modality"],
+        task=row["task"],
+        messages=tuple(_message(m) for m in row["messages"]),
+        media=tuple(
+            Media(m["kind"], m["key"], m.get("start"), m.get("end")) for m in row.get("media") or ()
+        ),
+        licence=row.get("licence") or "",
+        attribution=row.get("attribution") or "",
+        origin=row.get("origin") or "",
+        group=row.get("group") or "",
+        parents=tuple(row.get("parents") or ()),
+        schema_version=version,
+        id=row["id"],
+    )
+
+
+def _message(row: dict[str, Any]) -> Message:
+    parts = tuple(Part(p["kind"], p.get("text"), tuple(p.get("media") or ())) for p in row["parts"])
+    return Message(row["role"], parts)
+
+
+def from_table(table: pa.Table) -> list[Sample]:
+    return [from_row(row) for row in table.to_pylist()]

@@ -1,0 +1,1 @@
+"""Benchmarks, reports and the demo that joins all packages."""
