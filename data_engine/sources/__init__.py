@@ -1,0 +1,1 @@
+"""One reader per format. A reader is a module with two functions, `units` and `read`: see `common`."""
