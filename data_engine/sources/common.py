@@ -84,7 +84,7 @@ def parse_options(model: type[Options], values: dict[str, Any], name: str) -> Op
 
 @contextmanager
 def open_binary(path: Path) -> Iterator[IO[bytes]]:
-    """A file's bytes, gunzipped if its name ends in `.gz`; reading damage raises OSError, EOFError, zlib.error."""
+    """A file's bytes, gunzipped if it is named `.gz`; damage raises OSError, EOFError or zlib.error."""
     if path.suffix.lower() == ".gz":
         with gzip.open(path, "rb") as stream:
             yield cast(IO[bytes], stream)

@@ -31,7 +31,7 @@ from data_engine.sources.common import (
 )
 
 DPI = 100
-MARGIN = 3.0  # points of white kept around a block
+MARGIN = 1.5  # points of paper kept around a block; less than lines are apart
 MAX_LINES = 3
 PROMPTS = {
     "en": ("Read the text in this image.", "What does the text say?", "Transcribe this part of the page."),
@@ -134,7 +134,7 @@ def usable_blocks(page: Page, max_chars: int) -> list[tuple[Line, ...]]:
             continue
         for start in range(0, len(block), MAX_LINES):
             lines = block[start : start + MAX_LINES]
-            area = _around(lines).grown(0.5)
+            area = _around(lines).grown(MARGIN)
             alone = not any(other.box.meets(area) for other in everything if other not in lines)
             short = sum(len(line.text) for line in lines) + len(lines) - 1 <= max_chars
             if alone and short and _within(_around(lines), page.box):
@@ -178,9 +178,8 @@ def _around(lines: tuple[Line, ...]) -> Box:
 
 
 def _beside(a: Line, b: Line) -> bool:
-    """Whether two lines share more than half of the lower one's height."""
-    shared = min(a.box.bottom, b.box.bottom) - max(a.box.top, b.box.top)
-    return shared > 0.5 * min(a.box.bottom - a.box.top, b.box.bottom - b.box.top)
+    """Whether two lines stand side by side, at least in part (boxes of lines one below the other may touch)."""
+    return min(a.box.bottom, b.box.bottom) - max(a.box.top, b.box.top) > 1
 
 
 def _within(inner: Box, outer: Box) -> bool:
