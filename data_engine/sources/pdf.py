@@ -178,7 +178,7 @@ def _around(lines: tuple[Line, ...]) -> Box:
 
 
 def _beside(a: Line, b: Line) -> bool:
-    """Whether two lines stand side by side, at least in part (boxes of lines one below the other may touch)."""
+    """Whether two lines stand side by side, at least in part; one below the other, boxes may touch."""
     return min(a.box.bottom, b.box.bottom) - max(a.box.top, b.box.top) > 1
 
 
