@@ -1,0 +1,62 @@
+"""Configurations: a SigLIP-style vision tower, transformers' Qwen3, and the model that joins them.
+
+Defaults are Keye-VL-1.5-8B (SigLIP-so400m-patch14-384 and Qwen3-8B; report, section 2).
+"""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig, Qwen3Config
+
+
+@strict
+class KeyeVisionConfig(PreTrainedConfig):
+    """The vision tower. `image_size` only sets the side of the learned position table (27 = 384 // 14)."""
+
+    model_type = "KeyeVL1_5_vision"
+    base_config_key = "vision_config"
+
+    hidden_size: int = 1152
+    intermediate_size: int = 4304
+    num_hidden_layers: int = 27
+    num_attention_heads: int = 16
+    num_channels: int = 3
+    image_size: int = 384
+    patch_size: int = 14
+    spatial_merge_size: int = 2
+    hidden_act: str = "gelu_pytorch_tanh"
+    layer_norm_eps: float = 1e-6
+    rope_theta: float = 10_000.0
+    initializer_range: float = 0.02
+
+    @property
+    def table_side(self) -> int:
+        """Rows (and columns) of the learned position table."""
+        return self.image_size // self.patch_size
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+
+@strict
+class KeyeConfig(PreTrainedConfig):
+    """The whole model. `text_config.rope_parameters["mrope_section"]` splits the rotary pairs over (t, h, w)."""
+
+    model_type = "KeyeVL1_5"
+    sub_configs = {"vision_config": KeyeVisionConfig, "text_config": Qwen3Config}
+    keys_to_ignore_at_inference = ("past_key_values",)
+
+    vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    image_token_id: int = 151655
+    video_token_id: int = 151656
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        vision, text = self.vision_config, self.text_config
+        self.vision_config = (
+            KeyeVisionConfig(**(vision or {})) if not isinstance(vision, KeyeVisionConfig) else vision
+        )
+        self.text_config = Qwen3Config(**(text or {})) if not isinstance(text, Qwen3Config) else text
+        super().__post_init__(**kwargs)

@@ -1,0 +1,190 @@
+"""The vision tower: SigLIP at native resolution (report, section 2.1).
+
+The patches of all images and frames of a batch come in one packed tensor [P, ...], without padding.
+Attention stays within one image or frame. Keys of the state dict are SigLIP's own.
+
+Shapes: P patches of the batch, N images, D width, H heads, K width of a head.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from model.configuration import KeyeVisionConfig
+
+Grid = tuple[int, int]
+"""Rows and columns of patches of one image or frame."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Images of equal length side by side, so that one attention call does all of them.
+
+    `order` [P] sorts the packed patches by group (None: they are already so), `back` undoes it, and
+    `shapes` are the (images, patches each) of the groups.
+    """
+
+    order: Tensor | None
+    back: Tensor | None
+    shapes: list[tuple[int, int]]
+
+
+def group_by_length(lengths: Sequence[int], device: torch.device) -> Groups:
+    """Groups for packed images of `lengths` patches each, in order."""
+    distinct = sorted(set(lengths))
+    shapes = [(lengths.count(length), length) for length in distinct]
+    if len(distinct) == 1:
+        return Groups(None, None, shapes)
+    sizes = torch.tensor(lengths)
+    order = torch.argsort(sizes.repeat_interleave(sizes), stable=True).to(device)
+    return Groups(order, torch.argsort(order), shapes)
+
+
+def rotate(x_PHK: Tensor, cos_PK: Tensor, sin_PK: Tensor) -> Tensor:
+    """Rotary embedding by halves (pairs i, i + K / 2), in float32, back in the type of `x_PHK`."""
+    x = x_PHK.float()
+    first, second = x.chunk(2, dim=-1)
+    turned = torch.cat([-second, first], dim=-1)
+    return (x * cos_PK[:, None] + turned * sin_PK[:, None]).to(x_PHK.dtype)
+
+
+class KeyeVisionEmbeddings(nn.Module):
+    """Patches to vectors, plus the learned position table interpolated to each grid."""
+
+    def __init__(self, config: KeyeVisionConfig) -> None:
+        super().__init__()
+        self.table_side = config.table_side
+        size = config.patch_size
+        self.patch_embedding = nn.Conv2d(config.num_channels, config.hidden_size, size, stride=size)
+        self.position_embedding = nn.Embedding(self.table_side**2, config.hidden_size)
+
+    def forward(self, pixel_values: Tensor, grids: Sequence[Grid]) -> Tensor:
+        """[P, 3, 14, 14] -> [P, D]. The convolution over a single patch is one matrix product."""
+        weight = self.patch_embedding.weight.flatten(1)
+        patches = F.linear(pixel_values.flatten(1).to(weight.dtype), weight, self.patch_embedding.bias)
+        tables = {grid: self.interpolate(grid) for grid in set(grids)}
+        return patches + torch.cat([tables[grid] for grid in grids])
+
+    def interpolate(self, grid: Grid) -> Tensor:
+        """The position table at `grid`, [rows * columns, D]: bilinear, align_corners=False, no antialias."""
+        side = self.table_side
+        table = self.position_embedding.weight.T.reshape(1, -1, side, side)
+        resized = F.interpolate(table.float(), size=grid, mode="bilinear", align_corners=False)
+        return resized[0].flatten(1).T.to(table.dtype)
+
+
+class KeyeVisionAttention(nn.Module):
+    """Bidirectional attention within each image."""
+
+    def __init__(self, config: KeyeVisionConfig) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = config.num_attention_heads, config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self, x_PD: Tensor, rope: tuple[Tensor, Tensor] | None, shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        heads = (-1, self.num_heads, self.head_dim)
+        q, k, v = (project(x_PD).view(heads) for project in (self.q_proj, self.k_proj, self.v_proj))
+        if rope is not None:
+            q, k = rotate(q, *rope), rotate(k, *rope)
+        rows = [count * length for count, length in shapes]
+        parts = zip(q.split(rows), k.split(rows), v.split(rows), shapes, strict=True)
+        return self.out_proj(torch.cat([self._attend(*part) for part in parts]))  # type: ignore[no-any-return]
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, shape: tuple[int, int]) -> Tensor:
+        """[n * L, H, K] of `n` images of `L` patches -> [n * L, D]."""
+        q, k, v = (x.view(*shape, self.num_heads, self.head_dim).transpose(1, 2) for x in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(shape[0] * shape[1], -1)
+
+
+class KeyeVisionMLP(nn.Module):
+    def __init__(self, config: KeyeVisionConfig) -> None:
+        super().__init__()
+        self.activation = ACT2FN[config.hidden_act]
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.activation(self.fc1(x)))  # type: ignore[no-any-return]
+
+
+class KeyeVisionLayer(nn.Module):
+    """A pre-norm transformer block, SigLIP's."""
+
+    def __init__(self, config: KeyeVisionConfig) -> None:
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.self_attn = KeyeVisionAttention(config)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = KeyeVisionMLP(config)
+
+    def forward(
+        self, x_PD: Tensor, rope: tuple[Tensor, Tensor] | None, shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        x_PD = x_PD + self.self_attn(self.layer_norm1(x_PD), rope, shapes)
+        return x_PD + self.mlp(self.layer_norm2(x_PD))  # type: ignore[no-any-return]
+
+
+class KeyeVisionEncoder(nn.Module):
+    def __init__(self, config: KeyeVisionConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(KeyeVisionLayer(config) for _ in range(config.num_hidden_layers))
+
+
+class KeyeVisionTransformer(nn.Module):
+    """Embeddings, blocks and the final norm. SigLIP's pooling head has no use here and does not exist."""
+
+    def __init__(self, config: KeyeVisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = KeyeVisionEmbeddings(config)
+        self.encoder = KeyeVisionEncoder(config)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def rope(self, grids: Sequence[Grid], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [P, K]: the row turns the first half of the frequencies, the column the second."""
+        dim = self.config.head_dim // 2
+        exponents = torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim
+        frequencies = self.config.rope_theta**-exponents
+        angles = {grid: _angles(grid, frequencies) for grid in set(grids)}
+        packed = torch.cat([angles[grid] for grid in grids])
+        return packed.cos(), packed.sin()
+
+    def forward(self, pixel_values: Tensor, grids: Sequence[Grid]) -> Tensor:
+        """Packed patches [P, 3, 14, 14] of images with `grids` -> features [P, D], in the same order."""
+        x_PD = self.embeddings(pixel_values, grids)
+        rope = self.rope(grids, x_PD.device)
+        groups = group_by_length([rows * columns for rows, columns in grids], x_PD.device)
+        if groups.order is not None:
+            x_PD, rope = x_PD[groups.order], (rope[0][groups.order], rope[1][groups.order])
+        for layer in self.encoder.layers:
+            x_PD = layer(x_PD, rope, groups.shapes)
+        x_PD = self.post_layernorm(x_PD)
+        return x_PD if groups.back is None else x_PD[groups.back]
+
+
+def _angles(grid: Grid, frequencies: Tensor) -> Tensor:
+    """Angles [rows * columns, K] of a grid's patches in raster order."""
+    rows = torch.arange(grid[0], device=frequencies.device).repeat_interleave(grid[1])
+    columns = torch.arange(grid[1], device=frequencies.device).repeat(grid[0])
+    half = torch.cat([rows[:, None] * frequencies, columns[:, None] * frequencies], dim=-1)
+    return torch.cat([half, half], dim=-1)
+
+
+class KeyeVisionModel(nn.Module):
+    """Holds `vision_model`, so that keys read `visual.vision_model.*` as in the published checkpoint."""
+
+    def __init__(self, config: KeyeVisionConfig) -> None:
+        super().__init__()
+        self.vision_model = KeyeVisionTransformer(config)
+
+    def forward(self, pixel_values: Tensor, grids: Sequence[Grid]) -> Tensor:
+        return self.vision_model(pixel_values, grids)  # type: ignore[no-any-return]
