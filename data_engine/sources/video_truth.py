@@ -1,0 +1,154 @@
+"""A folder of videos, and the tasks with exact answers cut from them (see `synthesis.video_truth`)."""
+
+import random
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import ffmpeg
+from pydantic import Field, field_validator, model_validator
+
+from data_engine import video
+from data_engine.media import MediaError, MediaStore
+from data_engine.recipe import RecipeError, Source, Strict
+from data_engine.sample import Sample
+from data_engine.sources.common import (
+    VIDEO_SUFFIXES,
+    Quarantined,
+    files,
+    folder_of,
+    make_sample,
+    parse_options,
+)
+from data_engine.synthesis.video_truth import NEED_TWO_FILMS, TASKS, Cut, Film, seconds_needed
+from data_engine.synthesis.wording import LANGUAGES, Language
+
+UNIT_TASKS = 50
+VIDEOS = "videos"
+
+
+class VideoTruthOptions(Strict):
+    """What to cut. `names`: for each file what it is called, by language; which_clip needs them.
+
+    `clip_seconds`: the shortest and the longest clip. `num`: how many of each task.
+    """
+
+    num: dict[Literal["frame_order", "splice_time", "which_clip", "which_first"], int] = Field(
+        default={"frame_order": 100, "splice_time": 100, "which_clip": 100, "which_first": 100}
+    )
+    names: dict[str, dict[Language, str]] = Field(default_factory=dict)
+    fps: float = Field(default=2.0, gt=0)
+    clip_seconds: tuple[float, float] = (6.0, 8.0)
+    languages: tuple[Language, ...] = Field(default=LANGUAGES, min_length=1)
+    seed: int = 0
+
+    @field_validator("num")
+    @classmethod
+    def _not_negative(cls, num: dict[str, int]) -> dict[str, int]:
+        if any(count < 0 for count in num.values()):
+            raise ValueError(f"{num} must not be negative")
+        return num
+
+    @model_validator(mode="after")
+    def _room_to_cut(self) -> Self:
+        shortest, longest = self.clip_seconds
+        if not 2 / self.fps <= shortest <= longest:
+            raise ValueError(
+                f"clip_seconds {self.clip_seconds} must rise and give two frames at {self.fps} fps"
+            )
+        return self
+
+
+def units(root: Path, options: dict[str, Any]) -> list[str]:
+    """`videos`, which tells of those that cannot be cut from, and ranges of tasks, `splice_time#0-50`.
+
+    Raises RecipeError if a video has no name although which_clip asks for it.
+    """
+    parsed = parse_options(VideoTruthOptions, options, "video_truth")
+    if parsed.num.get("which_clip"):
+        _check_names(files(root, VIDEO_SUFFIXES), parsed)
+    found = [VIDEOS] if files(root, VIDEO_SUFFIXES) else []
+    for task, count in parsed.num.items():
+        starts = range(0, count, UNIT_TASKS)
+        found += [f"{task}#{start}-{min(start + UNIT_TASKS, count)}" for start in starts]
+    return found
+
+
+def _check_names(names: list[str], options: VideoTruthOptions) -> None:
+    for name in names:
+        missing = [language for language in options.languages if language not in options.names.get(name, {})]
+        if missing:
+            raise RecipeError(
+                f"options of format 'video_truth': names: which_clip needs the name of {name!r} "
+                f"in {', '.join(missing)}; add it, or set num.which_clip to 0"
+            )
+
+
+def read(
+    root: Path, unit: str, corpus: str, source: Source, store: MediaStore
+) -> Iterator[Sample | Quarantined]:
+    """The tasks of a range, each from its own random state; or the videos that are left out, and why.
+
+    A task's `group` is the task itself: held out are unseen questions, not unseen films.
+    """
+    options = parse_options(VideoTruthOptions, source.options, "video_truth")
+    cut = Cut(options.fps, *options.clip_seconds)
+    usable = {name: _usable(folder_of(root) / name, cut) for name in files(root, VIDEO_SUFFIXES)}
+    task, _, span = unit.partition("#")
+    enough = 2 if task in NEED_TWO_FILMS else 1
+    good = {name: seconds for name, seconds in usable.items() if isinstance(seconds, float)}
+    if unit == VIDEOS:
+        faults = {name: fault for name, fault in usable.items() if isinstance(fault, str)}
+        yield from (Quarantined(corpus, name, "video", fault) for name, fault in faults.items())
+    elif len(good) < enough:
+        reason = f"needs {enough} usable videos, the folder has {len(good)}"
+        yield Quarantined(corpus, unit, "video", reason)
+    else:
+        films = [
+            Film(store.put_file(folder_of(root) / name), seconds, options.names.get(name, {}))
+            for name, seconds in good.items()
+        ]
+        for index in range(*map(int, span.split("-"))):
+            rng = random.Random(f"{options.seed}/{task}/{index}")
+            language = options.languages[index % len(options.languages)]
+            messages, media = TASKS[task](rng, films, cut, language)
+            origin = f"{task}#{index}"
+            yield make_sample(
+                corpus, _as_task(source, task), messages, media, origin=origin, group=f"{corpus}/{origin}"
+            )
+
+
+def _as_task(source: Source, task: str) -> Source:
+    """The source with the task's own name, so that measures and evaluation can tell the tasks apart."""
+    return source.model_copy(update={"task": task})
+
+
+def _usable(path: Path, cut: Cut) -> float | str:
+    """The seconds that can be cut from, or why the video is left out."""
+    status = path.stat()
+    found = _examine(path, status.st_size, status.st_mtime_ns)
+    if isinstance(found, float) and found < seconds_needed(cut):
+        return (
+            f"video is {found:.1f} s long; tasks with clips of {cut.longest} s need {seconds_needed(cut)} s"
+        )
+    return found
+
+
+@lru_cache(maxsize=256)
+def _examine(path: Path, size: int, modified: int) -> float | str:  # noqa: ARG001 - keys of the cache
+    """Seconds up to the last packet's time; a file that ends well before its header's duration is damaged."""
+    try:
+        claimed = video.probe(path).duration
+    except MediaError as error:
+        return str(error)
+    try:
+        report = ffmpeg.probe(str(path), select_streams="v:0", show_entries="packet=pts_time,dts_time")
+    except ffmpeg.Error:
+        return "video does not read to its end"
+    # Old containers give some packets only a decoding time.
+    stamps = (packet.get("pts_time") or packet.get("dts_time") for packet in report["packets"])
+    end = max((float(stamp) for stamp in stamps if stamp), default=0.0)
+    if end < claimed - max(1.0, 0.05 * claimed):
+        return f"video ends at {end:.1f} s of the {claimed:.1f} s its header claims"
+    return min(end, claimed)
