@@ -3,14 +3,14 @@
 Defaults are Keye-VL-1.5-8B (SigLIP-so400m-patch14-384 and Qwen3-8B; report, section 2).
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig, Qwen3Config
 
 
 @strict
-class KeyeVisionConfig(PreTrainedConfig):
+class KeyeVisionConfig(PreTrainedConfig):  # type: ignore[misc]
     """The vision tower. `image_size` only sets the side of the learned position table (27 = 384 // 14)."""
 
     model_type = "KeyeVL1_5_vision"
@@ -40,15 +40,18 @@ class KeyeVisionConfig(PreTrainedConfig):
 
 
 @strict
-class KeyeConfig(PreTrainedConfig):
-    """The whole model. `text_config.rope_parameters["mrope_section"]` splits the rotary pairs over (t, h, w)."""
+class KeyeConfig(PreTrainedConfig):  # type: ignore[misc]
+    """The whole model. `text_config.rope_parameters["mrope_section"]` splits the rotary pairs over three axes."""
 
     model_type = "KeyeVL1_5"
-    sub_configs = {"vision_config": KeyeVisionConfig, "text_config": Qwen3Config}
+    sub_configs: ClassVar[dict[str, type[PreTrainedConfig]]] = {
+        "vision_config": KeyeVisionConfig,
+        "text_config": Qwen3Config,
+    }
     keys_to_ignore_at_inference = ("past_key_values",)
 
-    vision_config: dict[str, Any] | PreTrainedConfig | None = None
-    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    vision_config: Any = None
+    text_config: Any = None
     image_token_id: int = 151655
     video_token_id: int = 151656
     tie_word_embeddings: bool = False

@@ -4,11 +4,11 @@ State-dict keys are the published checkpoint's: `visual.vision_model.*`, `mlp_AR
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, pad
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
@@ -21,10 +21,18 @@ from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput
 
 from model.configuration import KeyeConfig
-from model.language import attention_masks, build_language_model
+from model.language import attention_inputs, build_language_model
 from model.projector import KeyeProjector
 from model.vision import KeyeVisionModel
-from model.visual_tokens import CONTROL_TOKENS, END_OF_TEXT, IM_END, IMAGE_PAD, VIDEO_PAD, load_preset
+from model.visual_tokens import (
+    CONTROL_TOKENS,
+    END_OF_TEXT,
+    IM_END,
+    IMAGE_PAD,
+    SPECIAL_TOKENS,
+    VIDEO_PAD,
+    load_preset,
+)
 
 IGNORED = -100
 """The label of a token that is no target."""
@@ -54,7 +62,7 @@ class KeyeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
     supports_gradient_checkpointing = True
     _no_split_modules = ("Qwen3DecoderLayer", "KeyeVisionLayer")
     _supports_sdpa = True
-    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.embed_tokens.weight"}
 
     def __init__(self, config: KeyeConfig) -> None:
         super().__init__(config)
@@ -106,6 +114,7 @@ class KeyeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
         input_ids: Tensor,
         position_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        *,
         segment_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
         grid_thw: Tensor | None = None,
@@ -122,13 +131,13 @@ class KeyeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
         """
         grid_thw = None if pixel_values is None else grid_thw
         embeds = self.embed(input_ids, pixel_values, grid_thw)
-        masks = attention_masks(self.model.config, embeds, attention_mask, segment_ids, past_key_values)
+        attention = attention_inputs(self.model.config, embeds, attention_mask, segment_ids, past_key_values)
         output = self.model(
             inputs_embeds=embeds,
-            attention_mask=masks,
             position_ids=position_ids,
             past_key_values=past_key_values,
-            use_cache=use_cache if labels is None else False,
+            use_cache=use_cache if labels is None and segment_ids is None else False,
+            **attention,
         )
         hidden = output.last_hidden_state
         if labels is None:
@@ -142,16 +151,16 @@ class KeyeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
         is_target = targets != IGNORED
         num_targets = is_target.sum()
         logits = self.lm_head(hidden[is_target]).float()
-        total = F.cross_entropy(logits, targets[is_target], reduction="sum")
+        total = cross_entropy(logits, targets[is_target], reduction="sum")
         return total / num_targets.clamp(min=1), num_targets
 
 
 def shift_labels(labels: Tensor, segment_ids: Tensor | None) -> Tensor:
     """The target [B, L] that each position predicts: the next label, where it is of the same segment."""
-    targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
+    targets = pad(labels[:, 1:], (0, 1), value=IGNORED)
     if segment_ids is None:
         return targets
-    following = F.pad(segment_ids[:, 1:], (0, 1), value=0)
+    following = pad(segment_ids[:, 1:], (0, 1), value=0)
     return targets.masked_fill(following != segment_ids, IGNORED)
 
 
@@ -159,40 +168,38 @@ def _trains(module: nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters())
 
 
-def preset_config(preset: str, tokenizer: PreTrainedTokenizerBase) -> KeyeConfig:
-    """A preset's configuration for a tokenizer, whose length is the vocabulary unless the preset sets it.
-
-    Raises ValueError when the tokenizer lacks a special token or has more tokens than the preset.
-    """
+def config_of(preset: str, **overrides: Any) -> KeyeConfig:
+    """A preset's configuration; `vocab_size` in `overrides` stands in for a preset without its own."""
     data = load_preset(preset)
-    missing = [token for token in CONTROL_TOKENS if token not in tokenizer.get_vocab()]
-    if missing:
-        raise ValueError(f"tokenizer lacks {missing[0]}: load it with model.tokenizer.load_tokenizer")
-    text = {"vocab_size": len(tokenizer), "max_position_embeddings": data["context"], **data["text"]}
-    if len(tokenizer) > text["vocab_size"]:
-        raise ValueError(
-            f"preset {preset}: vocab_size {text['vocab_size']} < {len(tokenizer)} tokens of the tokenizer"
-        )
-    return KeyeConfig(
-        vision_config=data["vision"],
-        text_config=text,
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_PAD),
-        video_token_id=tokenizer.convert_tokens_to_ids(VIDEO_PAD),
-        tie_word_embeddings=data["text"].get("tie_word_embeddings", False),
-    )
+    vocab_size = overrides.pop("vocab_size", 8192)
+    text = {"vocab_size": vocab_size, "max_position_embeddings": data["context"], **data["text"]}
+    tie = text.get("tie_word_embeddings", False)
+    return KeyeConfig(vision_config=data["vision"], text_config=text, tie_word_embeddings=tie, **overrides)
 
 
 def build(preset: str, tokenizer: PreTrainedTokenizerBase) -> KeyeForConditionalGeneration:
     """A model of `preset` for `tokenizer`, freshly initialised (float32, on the default device).
 
-    Its `generate` stops at the end of a turn or text and never writes a control token besides.
+    The vocabulary is the tokenizer's unless the preset sets it. Its `generate` stops at the end of a turn
+    or text and never writes a control token besides.
+    Raises ValueError when the tokenizer lacks a special token or has more tokens than the preset.
     """
-    model = KeyeForConditionalGeneration(preset_config(preset, tokenizer))
-    ends = [tokenizer.convert_tokens_to_ids(token) for token in (IM_END, END_OF_TEXT)]
-    control = [tokenizer.convert_tokens_to_ids(token) for token in CONTROL_TOKENS]
+    vocab = tokenizer.get_vocab()
+    missing = [token for token in SPECIAL_TOKENS if token not in vocab]
+    if missing:
+        raise ValueError(f"tokenizer lacks {missing[0]}: load it with model.tokenizer.load_tokenizer")
+    ids = {"image_token_id": vocab[IMAGE_PAD], "video_token_id": vocab[VIDEO_PAD]}
+    config = config_of(preset, vocab_size=len(tokenizer), **ids)
+    if len(tokenizer) > config.text_config.vocab_size:
+        raise ValueError(
+            f"tokenizer has {len(tokenizer)} tokens, preset {preset} room for {config.text_config.vocab_size}"
+        )
+    model = KeyeForConditionalGeneration(config)
+    ends = [vocab[IM_END], vocab[END_OF_TEXT]]
+    control = [vocab[token] for token in CONTROL_TOKENS]
     model.generation_config = GenerationConfig(
         eos_token_id=ends,
-        pad_token_id=tokenizer.convert_tokens_to_ids(END_OF_TEXT),
+        pad_token_id=vocab[END_OF_TEXT],
         suppress_tokens=[token for token in control if token not in ends],
     )
     return model

@@ -85,7 +85,7 @@ class KeyeProcessor(ProcessorMixin):  # type: ignore[misc]
         self._budget = budget if isinstance(budget, VisualBudget) else VisualBudget(**budget)
         self.budget = asdict(self._budget)
         self._pad_id = tokenizer.convert_tokens_to_ids(vt.END_OF_TEXT)
-        self._visual_ids = np.array(tokenizer.convert_tokens_to_ids([vt.IMAGE_PAD, vt.VIDEO_PAD]))
+        self._image_id, self._video_id = tokenizer.convert_tokens_to_ids([vt.IMAGE_PAD, vt.VIDEO_PAD])
 
     def encode(
         self,
@@ -138,11 +138,12 @@ class KeyeProcessor(ProcessorMixin):  # type: ignore[misc]
         grids = np.array([(1, h // side, w // side) for _, (h, w) in pictures], dtype=np.int64).reshape(-1, 3)
         patches = [_patches(_resized(picture, size), side) for picture, size in pictures]
         pixels = np.concatenate(patches) if patches else np.zeros((0, 3, side, side), dtype=np.uint8)
-        positions = position_ids(np.isin(ids, self._visual_ids), grids, self._budget.merge)
+        is_visual = (ids == self._image_id) | (ids == self._video_id)
+        positions = position_ids(is_visual, grids, self._budget.merge)
         return Encoded(ids, labels, positions, _normalised(pixels), grids)
 
     def batch(self, encoded: Sequence[Encoded], *, padding_side: str = "right") -> dict[str, torch.Tensor]:
-        """What the model's `forward` takes, one conversation a row, padded on `padding_side` to the longest."""
+        """What `forward` takes: one conversation a row, padded on `padding_side` to the longest."""
         length = max(map(len, encoded))
         starts = [length - len(one) if padding_side == "left" else 0 for one in encoded]
         tensors = self._rows([[(start, one)] for start, one in zip(starts, encoded, strict=True)], length)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 
 from model.configuration import KeyeVisionConfig
 from model.vision import Grid
@@ -22,12 +22,12 @@ def _merge_order(grid: Grid, merge: int) -> Tensor:
     return index.transpose(1, 2).flatten()
 
 
-def merge_patches(x_PD: Tensor, grids: Sequence[Grid], merge: int = 2) -> Tensor:
+def merge_patches(features: Tensor, grids: Sequence[Grid], merge: int = 2) -> Tensor:
     """Packed features [P, D] -> [P / 4, 4 D]: the four patches of a square side by side."""
     sizes = [rows * columns for rows, columns in grids]
     starts = torch.tensor([0, *sizes[:-1]]).cumsum(0).repeat_interleave(torch.tensor(sizes))
     order = torch.cat([_merge_order(grid, merge) for grid in grids]) + starts
-    return x_PD[order.to(x_PD.device)].view(-1, merge * merge * x_PD.shape[-1])
+    return features.index_select(0, order.to(features.device)).view(-1, merge * merge * features.shape[-1])
 
 
 class KeyeProjector(nn.Module):
@@ -41,7 +41,7 @@ class KeyeProjector(nn.Module):
         self.linear_1 = nn.Linear(width, width)
         self.linear_2 = nn.Linear(width, hidden_size)
 
-    def forward(self, x_PD: Tensor, grids: Sequence[Grid]) -> Tensor:
+    def forward(self, features: Tensor, grids: Sequence[Grid]) -> Tensor:
         """Features [P, D] of packed images -> language-model embeddings [P / 4, hidden_size]."""
-        x = self.pre_norm(merge_patches(x_PD, grids, self.merge))
-        return self.linear_2(F.gelu(self.linear_1(x)))  # type: ignore[no-any-return]
+        merged = self.pre_norm(merge_patches(features, grids, self.merge))
+        return self.linear_2(gelu(self.linear_1(merged)))  # type: ignore[no-any-return]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import Qwen3Config
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
 
 Int = NDArray[np.int64]
@@ -53,9 +54,7 @@ class KeyeRotaryEmbedding(Qwen3RotaryEmbedding):  # type: ignore[misc]
     width: Qwen2-VL's layout. Tokens with equal positions on all axes get exactly Qwen3's angles.
     """
 
-    axis: Tensor
-
-    def __init__(self, config: "object") -> None:
+    def __init__(self, config: Qwen3Config) -> None:
         super().__init__(config)
         section = self.config.rope_parameters["mrope_section"]
         if sum(section) != len(self.inv_freq):
@@ -63,7 +62,7 @@ class KeyeRotaryEmbedding(Qwen3RotaryEmbedding):  # type: ignore[misc]
 
     @torch.no_grad()
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [B, L, head_dim] in the type of `x`, for positions [3, B, L] or [B, L]; in float32."""
+        """Cosines and sines [B, L, head_dim], formed in float32, of positions [3, B, L] or [B, L]."""
         if position_ids.dim() == 2:
             position_ids = position_ids.expand(3, -1, -1)
         chunks = self.inv_freq.float().split(self.config.rope_parameters["mrope_section"])

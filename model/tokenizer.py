@@ -80,4 +80,4 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in missing])
     tokenizer.add_tokens([token for token in THINK_TOKENS if token not in vocab])
     tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer

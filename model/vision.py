@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import interpolate, linear, scaled_dot_product_attention
 from transformers.activations import ACT2FN
 
 from model.configuration import KeyeVisionConfig
@@ -44,12 +44,12 @@ def group_by_length(lengths: Sequence[int], device: torch.device) -> Groups:
     return Groups(order, torch.argsort(order), shapes)
 
 
-def rotate(x_PHK: Tensor, cos_PK: Tensor, sin_PK: Tensor) -> Tensor:
-    """Rotary embedding by halves (pairs i, i + K / 2), in float32, back in the type of `x_PHK`."""
-    x = x_PHK.float()
-    first, second = x.chunk(2, dim=-1)
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of [P, H, K] by halves (pairs i, i + K / 2), in float32, back in the type of `x`."""
+    wide = x.float()
+    first, second = wide.chunk(2, dim=-1)
     turned = torch.cat([-second, first], dim=-1)
-    return (x * cos_PK[:, None] + turned * sin_PK[:, None]).to(x_PHK.dtype)
+    return (wide * cos[:, None] + turned * sin[:, None]).to(x.dtype)
 
 
 class KeyeVisionEmbeddings(nn.Module):
@@ -65,15 +65,15 @@ class KeyeVisionEmbeddings(nn.Module):
     def forward(self, pixel_values: Tensor, grids: Sequence[Grid]) -> Tensor:
         """[P, 3, 14, 14] -> [P, D]. The convolution over a single patch is one matrix product."""
         weight = self.patch_embedding.weight.flatten(1)
-        patches = F.linear(pixel_values.flatten(1).to(weight.dtype), weight, self.patch_embedding.bias)
-        tables = {grid: self.interpolate(grid) for grid in set(grids)}
+        patches = linear(pixel_values.flatten(1).to(weight.dtype), weight, self.patch_embedding.bias)
+        tables = {grid: self.positions(grid) for grid in set(grids)}
         return patches + torch.cat([tables[grid] for grid in grids])
 
-    def interpolate(self, grid: Grid) -> Tensor:
+    def positions(self, grid: Grid) -> Tensor:
         """The position table at `grid`, [rows * columns, D]: bilinear, align_corners=False, no antialias."""
         side = self.table_side
         table = self.position_embedding.weight.T.reshape(1, -1, side, side)
-        resized = F.interpolate(table.float(), size=grid, mode="bilinear", align_corners=False)
+        resized = interpolate(table.float(), size=grid, mode="bilinear", align_corners=False)
         return resized[0].flatten(1).T.to(table.dtype)
 
 
@@ -88,11 +88,9 @@ class KeyeVisionAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(
-        self, x_PD: Tensor, rope: tuple[Tensor, Tensor] | None, shapes: list[tuple[int, int]]
-    ) -> Tensor:
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor] | None, shapes: list[tuple[int, int]]) -> Tensor:
         heads = (-1, self.num_heads, self.head_dim)
-        q, k, v = (project(x_PD).view(heads) for project in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (project(x).view(heads) for project in (self.q_proj, self.k_proj, self.v_proj))
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
         rows = [count * length for count, length in shapes]
@@ -102,7 +100,7 @@ class KeyeVisionAttention(nn.Module):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, shape: tuple[int, int]) -> Tensor:
         """[n * L, H, K] of `n` images of `L` patches -> [n * L, D]."""
         q, k, v = (x.view(*shape, self.num_heads, self.head_dim).transpose(1, 2) for x in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(shape[0] * shape[1], -1)
+        return scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(shape[0] * shape[1], -1)
 
 
 class KeyeVisionMLP(nn.Module):
@@ -126,11 +124,9 @@ class KeyeVisionLayer(nn.Module):
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = KeyeVisionMLP(config)
 
-    def forward(
-        self, x_PD: Tensor, rope: tuple[Tensor, Tensor] | None, shapes: list[tuple[int, int]]
-    ) -> Tensor:
-        x_PD = x_PD + self.self_attn(self.layer_norm1(x_PD), rope, shapes)
-        return x_PD + self.mlp(self.layer_norm2(x_PD))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor] | None, shapes: list[tuple[int, int]]) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x), rope, shapes)
+        return x + self.mlp(self.layer_norm2(x))  # type: ignore[no-any-return]
 
 
 class KeyeVisionEncoder(nn.Module):
@@ -150,7 +146,7 @@ class KeyeVisionTransformer(nn.Module):
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def rope(self, grids: Sequence[Grid], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [P, K]: the row turns the first half of the frequencies, the column the second."""
+        """Cosines and sines [P, K]: rows turn the first half of the frequencies, columns the second."""
         dim = self.config.head_dim // 2
         exponents = torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim
         frequencies = self.config.rope_theta**-exponents
@@ -160,15 +156,15 @@ class KeyeVisionTransformer(nn.Module):
 
     def forward(self, pixel_values: Tensor, grids: Sequence[Grid]) -> Tensor:
         """Packed patches [P, 3, 14, 14] of images with `grids` -> features [P, D], in the same order."""
-        x_PD = self.embeddings(pixel_values, grids)
-        rope = self.rope(grids, x_PD.device)
-        groups = group_by_length([rows * columns for rows, columns in grids], x_PD.device)
+        x = self.embeddings(pixel_values, grids)
+        rope = self.rope(grids, x.device)
+        groups = group_by_length([rows * columns for rows, columns in grids], x.device)
         if groups.order is not None:
-            x_PD, rope = x_PD[groups.order], (rope[0][groups.order], rope[1][groups.order])
+            x, rope = x.index_select(0, groups.order), (rope[0][groups.order], rope[1][groups.order])
         for layer in self.encoder.layers:
-            x_PD = layer(x_PD, rope, groups.shapes)
-        x_PD = self.post_layernorm(x_PD)
-        return x_PD if groups.back is None else x_PD[groups.back]
+            x = layer(x, rope, groups.shapes)
+        x = self.post_layernorm(x)
+        return x if groups.back is None else x.index_select(0, groups.back)  # type: ignore[no-any-return]
 
 
 def _angles(grid: Grid, frequencies: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 The one place that counts visual tokens: the processor builds what is promised here, and the data
 engine mixes and packs by it. One language-model token is a 28 x 28 pixel square (a 14-pixel patch,
-merged 2 x 2). Needs numpy and yaml only. Sources: Keye-VL-1.5 report (arXiv 2509.01563, section 2)
+merged 2 x 2). Needs yaml only. Sources: Keye-VL-1.5 report (arXiv 2509.01563, section 2)
 and its released `keye_vl_utils`.
 """
 
@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 END_OF_TEXT = "<|endoftext|>"
@@ -150,8 +149,8 @@ def plan_video(is_slow: Sequence[bool], height: int, width: int, budget: VisualB
     """Sizes for all frames of a video of `height` x `width` pixels, never over `video_total_tokens`.
 
     Binary search for the largest number of tokens per slow frame whose real total, counted on the
-    resized grids, fits (report, section 2.2). The total grows with that number, so the search finds the best. A fast
-    frame gets `fast_ratio` of a slow frame's real tokens, rounded down to the grid.
+    resized grids, fits (report, section 2.2). The total grows with that number, so the search finds
+    the best. A fast frame gets `fast_ratio` of a slow frame's real tokens, rounded down to the grid.
     Raises VisualTokenError when there are no frames, the first is not slow, there are more than
     `max_frames`, or even frames of one token do not fit.
     """
@@ -169,8 +168,8 @@ def plan_video(is_slow: Sequence[bool], height: int, width: int, budget: VisualB
     low, high = 1, max(budget.frame_max_tokens, 1)
     if total(low) > budget.video_total_tokens:
         raise VisualTokenError(
-            f"{len(is_slow)} frames of {width} x {height} pixels need at least {total(low)} tokens, the budget "
-            f"is {budget.video_total_tokens}; sample fewer frames a second"
+            f"{len(is_slow)} frames of {width} x {height} pixels need at least {total(low)} tokens, "
+            f"the budget is {budget.video_total_tokens}; sample fewer frames a second"
         )
     while low < high:
         middle = (low + high + 1) // 2
@@ -189,13 +188,6 @@ def frame_sizes(tokens: int, height: int, width: int, budget: VisualBudget) -> t
     slow = smart_resize(height, width, min_pixels=floor * area, max_pixels=tokens * area, factor=factor)
     share = max(1, int(budget.fast_ratio * num_tokens(slow, factor)))
     return slow, smart_resize(height, width, min_pixels=area, max_pixels=share * area, factor=factor)
-
-
-def sample_times(duration: float, fps: float, max_frames: int) -> list[float]:
-    """Seconds at which to take frames: every 1 / `fps`, or `max_frames` evenly over the whole `duration`."""
-    count = max(1, math.ceil(duration * fps - 1e-6))
-    step = 1 / fps if count <= max_frames else duration / max_frames
-    return [float(time) for time in np.arange(min(count, max_frames)) * step]
 
 
 def image_text(height: int, width: int) -> str:
@@ -219,3 +211,12 @@ def frame_text(time: float, tokens: int, is_slow: bool) -> str:
     """One frame's part of the string that stands for a video."""
     pads = VIDEO_PAD * tokens
     return f"{FRAME}{time:.1f}{pads}" if is_slow else f"{FRAME}{time:.1f}{FAST_START}{pads}{FAST_END}"
+
+
+def video_text_tokens(times: Sequence[float], is_slow: Sequence[bool]) -> int:
+    """Tokens of `video_text` that are no visual tokens: marks, and a token per character of a timestamp.
+
+    So it is in Qwen's tokenizers and in ours, which split numbers into digits.
+    """
+    stamps = sum(len(f"{time:.1f}") for time in times)
+    return 2 + sum(1 if slow else 3 for slow in is_slow) + stamps
