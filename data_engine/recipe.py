@@ -4,6 +4,7 @@ Every model refuses unknown keys and names the nearest right one.
 """
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -81,7 +82,7 @@ class Mixture(Strict):
     `max_repeats` times.
     """
 
-    shares: dict[Modality, float] = Field(default_factory=lambda: {"video": 0.24, "image": 0.50, "text": 0.26})
+    shares: dict[Modality, float] = {"video": 0.24, "image": 0.50, "text": 0.26}
     epoch_tokens: int | None = Field(default=None, gt=0)
     max_repeats: int = Field(default=1, ge=1)
     seed: int = 0
@@ -172,6 +173,14 @@ def explain(path: Path, model: type[BaseModel], fault: Any) -> str:
     near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
     return f"{path}: {field}: unknown key; {hint}"
+
+
+def nearest(where: str, name: str, known: Sequence[str]) -> None:
+    """Raises RecipeError unless `name` is known, naming the nearest that is."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        raise RecipeError(f"{where}: unknown {name!r}; {hint}")
 
 
 def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:

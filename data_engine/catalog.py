@@ -1,0 +1,142 @@
+"""Questions about a run, answered by DuckDB over its step tables: why a sample is here or gone, and the funnel."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+TABLES = ("samples", "quarantine", "media", "bad", "ocr", "measures", "verdicts", "lineage", "tokens", "plan", "index")
+
+
+class CatalogError(ValueError):
+    """A folder without a run, or an id no table knows: the message says what to do."""
+
+
+def steps(data: Path) -> dict[str, Path]:
+    """The steps of the latest run in `data`, by name. Raises CatalogError if there is none."""
+    index = data / "run.json"
+    if not index.exists():
+        raise CatalogError(f"{data}: no run here (run.json is missing); give --data DIR of a curated run")
+    return {name: data / folder for name, folder in json.loads(index.read_text())["steps"].items()}
+
+
+@contextmanager
+def open_catalog(data: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with one view per table of the run: `samples`, `verdicts`, `measures`, ...
+
+    Every view has the columns `step` (its name) and `corpus`. `verdicts` holds the final verdicts only,
+    `samples` every sample as ingested or labelled.
+    """
+    with duckdb.connect() as connection:
+        for table in TABLES:
+            found = [(name, folder / table) for name, folder in steps(data).items() if _holds(name, table, folder)]
+            if found:
+                connection.execute(f"CREATE VIEW {table} AS {' UNION ALL BY NAME '.join(map(_select, found))}")
+        yield connection
+
+
+def _holds(step: str, table: str, folder: Path) -> bool:
+    if not any((folder / table).glob("*.parquet")):
+        return False
+    return {"verdicts": step.startswith("dedup."), "samples": step.startswith(("ingest.", "ocr."))}.get(table, True)
+
+
+def _select(found: tuple[str, Path]) -> str:
+    step, folder = found
+    corpus = step.partition(".")[2]
+    named = f", '{corpus}' AS corpus" if corpus else ""
+    exclude = " EXCLUDE (corpus)" if corpus and folder.name in {"samples", "quarantine"} else ""
+    files = str(folder / "*.parquet").replace("'", "''")
+    return f"SELECT *{exclude}, '{step}' AS step{named} FROM read_parquet('{files}', union_by_name = true)"
+
+
+def rows(connection: duckdb.DuckDBPyConnection, sql: str, *values: Any) -> list[dict[str, Any]]:
+    """A query's rows as dicts."""
+    found: list[dict[str, Any]] = connection.execute(sql, list(values)).to_arrow_table().to_pylist()
+    return found
+
+
+def has(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
+    """Whether the run has this table at all."""
+    names = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    return (table,) in names
+
+
+def why(data: Path, sample_id: str) -> dict[str, Any]:
+    """All that is known of one sample: content, each operator's say, verdict, tokens, place and shard.
+
+    A unique beginning of the id is enough. Raises CatalogError for an unknown or ambiguous one.
+    """
+    with open_catalog(data) as connection:
+        found = rows(connection, "SELECT * FROM samples WHERE starts_with(id, ?) LIMIT 50", sample_id)
+        ids = sorted({row["id"] for row in found})
+        if len(ids) != 1:
+            fault = "no sample has this id" if not ids else f"{len(ids)} samples begin so: {', '.join(ids[:4])} ..."
+            raise CatalogError(f"{sample_id}: {fault}; `keyeforge data inspect` lists ids")
+        about: dict[str, Any] = {"sample": found[0]}
+        wanted = {"lineage": 'ORDER BY "order"', "verdicts": "", "measures": "", "ocr": "", "tokens": "", "plan": "ORDER BY position", "index": ""}
+        for table, order in wanted.items():
+            if has(connection, table):
+                about[table] = rows(connection, f'SELECT * FROM "{table}" WHERE id = ? {order}', ids[0])
+        about["children"] = rows(connection, "SELECT id FROM samples WHERE list_contains(parents, ?)", ids[0])
+        return about
+
+
+def funnel(data: Path) -> list[dict[str, Any]]:
+    """Per corpus, how many samples each operator saw and how many it dropped, in order, from ingest to kept."""
+    with open_catalog(data) as connection:
+        counted = rows(
+            connection,
+            """SELECT corpus, "order", operator, count(*) AS seen, count(reason) AS dropped
+               FROM lineage GROUP BY ALL ORDER BY corpus, "order" """,
+        )
+        refused = (
+            rows(connection, "SELECT corpus, count(*) AS n FROM quarantine GROUP BY corpus")
+            if has(connection, "quarantine")
+            else []
+        )
+    unread = {row["corpus"]: row["n"] for row in refused}
+    read = [
+        {"corpus": corpus, "order": -1, "operator": "read", "dropped": unread.get(corpus, 0),
+         "seen": unread.get(corpus, 0) + next(r["seen"] for r in counted if r["corpus"] == corpus)}
+        for corpus in dict.fromkeys(row["corpus"] for row in counted)
+    ]  # fmt: skip
+    return sorted(read + counted, key=lambda row: (row["corpus"], row["order"]))
+
+
+def reasons(data: Path) -> list[dict[str, Any]]:
+    """Per corpus and reason: how many samples were dropped or quarantined (duplicates counted as one reason)."""
+    with open_catalog(data) as connection:
+        found = rows(
+            connection,
+            """SELECT corpus, status, operator,
+                      CASE WHEN operator LIKE 'dedup.%' THEN 'duplicate' ELSE reason END AS reason, count(*) AS count
+               FROM verdicts WHERE status <> 'kept' GROUP BY ALL""",
+        )
+        if has(connection, "quarantine"):
+            found += rows(
+                connection,
+                """SELECT corpus, 'quarantined' AS status, 'read' AS operator, reason, count(*) AS count
+                   FROM quarantine GROUP BY ALL""",
+            )
+    return sorted(found, key=lambda row: (row["corpus"], -row["count"], row["reason"]))
+
+
+def inspect(data: Path, *, corpus: str | None, status: str | None, limit: int) -> list[dict[str, Any]]:
+    """A few samples with their verdicts: id, corpus, status, reason, words."""
+    with open_catalog(data) as connection:
+        found = rows(
+            connection,
+            """SELECT v.id, v.corpus, v.status, v.operator, v.reason, any_value(s.messages) AS messages
+               FROM verdicts AS v JOIN samples AS s ON s.id = v.id
+               WHERE (? IS NULL OR v.corpus = ?) AND (? IS NULL OR v.status = ?)
+               GROUP BY ALL ORDER BY hash(v.id) LIMIT ?""",
+            corpus, corpus, status, status, limit,
+        )  # fmt: skip
+    for row in found:
+        parts = [part for message in row.pop("messages") for part in message["parts"]]
+        row["text"] = " | ".join(part["text"] if part["kind"] == "text" else f"<{part['kind']}>" for part in parts)
+    return found

@@ -1,0 +1,81 @@
+"""Spans of videos played one after the other, as sampled frames labelled slow or fast."""
+
+import functools
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+from PIL import Image, ImageOps
+
+from data_engine.media import encode_jpeg
+from data_engine.sample import Media
+from model.slow_fast import label_frames
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """JPEG frames, all of `height` x `width` pixels, each with its time in seconds and its label."""
+
+    frames: list[bytes]
+    times: list[float]
+    is_slow: list[bool]
+    similarity: list[float]
+    height: int
+    width: int
+
+
+@functools.lru_cache(maxsize=4)
+def _frames(path: Path) -> tuple[list[float], list[bytes]]:
+    table = pq.read_table(path, columns=["time", "jpeg"])
+    return table["time"].to_pylist(), table["jpeg"].to_pylist()
+
+
+def span(frames: Path, media: Media) -> list[bytes]:
+    """The kept frames of a video between `start` and `end` (seconds, end excluded), or at `start` alone."""
+    times, jpegs = _frames(frames / f"{media.key}.parquet")
+    if media.kind == "image":
+        nearest = min(range(len(times)), key=lambda index: abs(times[index] - (media.start or 0.0)))
+        return [jpegs[nearest]]
+    start, end = media.start or 0.0, float("inf") if media.end is None else media.end
+    return [jpeg for time, jpeg in zip(times, jpegs, strict=True) if start - 1e-6 <= time < end - 1e-6]
+
+
+def build(spans: Sequence[Media], frames: Path, *, fps: float, threshold: float) -> Clip:
+    """The clip that plays `spans` in turn; frames of another shape are fitted into the first one's.
+
+    Raises ValueError for a span that holds no frame.
+    """
+    found = [span(frames, item) for item in spans]
+    empty = [item for item, jpegs in zip(spans, found, strict=True) if not jpegs]
+    if empty:
+        raise ValueError(f"video {empty[0].key}: no frame between {empty[0].start} and {empty[0].end} s")
+    jpegs = [jpeg for part in found for jpeg in part]
+    pixels = [_decode(jpeg) for jpeg in jpegs]
+    height, width = pixels[0].shape[:2]
+    for index, picture in enumerate(pixels):
+        if picture.shape[:2] != (height, width):
+            pixels[index] = _letterbox(picture, height, width)
+            jpegs[index] = encode_jpeg(pixels[index])
+    labels = label_frames(pixels, threshold)
+    return Clip(
+        frames=jpegs,
+        times=[index / fps for index in range(len(jpegs))],
+        is_slow=[label.is_slow for label in labels],
+        similarity=[label.similarity for label in labels],
+        height=height,
+        width=width,
+    )
+
+
+def _decode(jpeg: bytes) -> Pixels:
+    return np.asarray(Image.open(io.BytesIO(jpeg)))
+
+
+def _letterbox(pixels: Pixels, height: int, width: int) -> Pixels:
+    return np.asarray(ImageOps.pad(Image.fromarray(pixels), (width, height)))

@@ -1,0 +1,1 @@
+"""Deduplication passes over stored measures: who is a duplicate of whom."""

@@ -1,0 +1,75 @@
+"""Records in: units of a source read into samples, and what cannot be read into quarantine."""
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pyarrow as pa
+import xxhash
+
+from data_engine import sample as samples
+from data_engine.media import MediaStore
+from data_engine.recipe import Corpus, Source
+from data_engine.sample import Sample
+from data_engine.sources.common import Quarantined, inside
+
+UNIT_SCHEMA = pa.schema([("source", pa.int32()), ("unit", pa.string())])
+QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("corpus", "locator", "field", "reason")])
+FORMATS = ("captions", "conversations", "images", "pdf", "text", "video_truth")
+
+
+def reader(source: Source) -> ModuleType:
+    """The reader module of a source's format."""
+    return importlib.import_module(f"data_engine.sources.{source.format}")
+
+
+def list_units(corpus: Corpus, root: Path) -> pa.Table:
+    """Every unit of every source of a corpus, in order: what ingestion is partitioned by."""
+    rows = [
+        {"source": number, "unit": unit}
+        for number, source in enumerate(corpus.sources)
+        for unit in reader(source).units(inside(root, source.path), source.options)
+    ]
+    return pa.Table.from_pylist(rows, schema=UNIT_SCHEMA)
+
+
+def ingest_partition(table: pa.Table, *, corpus: Corpus, root: Path, store: Path) -> dict[str, pa.Table]:
+    """Units to the tables `samples` and `quarantine`. No record stops the run: its fault is its row."""
+    found: list[Sample] = []
+    refused: list[dict[str, Any]] = []
+    for row in table.to_pylist():
+        for item in _read(row["unit"], corpus, corpus.sources[row["source"]], root, MediaStore(store)):
+            if isinstance(item, Sample):
+                found.append(item)
+            else:
+                refused.append(asdict(item))
+    return {
+        "samples": samples.to_table(found),
+        "quarantine": pa.Table.from_pylist(refused, schema=QUARANTINE_SCHEMA),
+    }
+
+
+def _read(
+    unit: str, corpus: Corpus, source: Source, root: Path, store: MediaStore
+) -> Iterator[Sample | Quarantined]:
+    try:
+        yield from reader(source).read(inside(root, source.path), unit, corpus.corpus, source, store)
+    except Exception as error:  # one unit's fault, of whatever kind, must not end the run
+        yield Quarantined(corpus.corpus, unit, "", f"{type(error).__name__}: {error}")
+
+
+def fingerprint(corpus: Corpus, root: Path) -> str:
+    """A hash of all files of a corpus, names and contents: the input of its ingest step."""
+    digest = xxhash.xxh3_128()
+    for source in corpus.sources:
+        base = inside(root, source.path)
+        files = sorted(file for file in base.rglob("*") if file.is_file()) if base.is_dir() else [base]
+        for file in files:
+            digest.update(str(file.relative_to(base)).encode())
+            with file.open("rb") as content:
+                while block := content.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()

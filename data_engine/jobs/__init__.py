@@ -1,0 +1,1 @@
+"""What `spark-submit` and `ray job submit` run."""

@@ -1,0 +1,70 @@
+"""A curation run as a job: the same code for `keyeforge data curate` and
+
+    spark-submit data_engine/jobs/curate.py RECIPE --out DIR [--runner local|spark|ray] [--root DIR]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from data_engine.recipe import RecipeError, load_recipe
+from data_engine.runners.partition import RunnerName
+
+
+def run(
+    recipe: Path, out: Path, *, runner: RunnerName | None = None, root: Path | None = None, console: Console
+) -> int:
+    """Runs a recipe with progress bars and a closing table. Returns the exit code: 0, 1 (gate) or 2 (input)."""
+    from data_engine.cli import progress_bar
+    from data_engine.curate import curate
+    from data_engine.step import StepResult
+
+    try:
+        loaded = load_recipe(recipe)
+        if root is not None:
+            loaded = loaded.model_copy(update={"root": str(root.resolve())})
+        with progress_bar(console) as bar:
+            tasks: dict[str, int] = {}
+
+            def progress(name: str, done: int, total: int) -> None:
+                task = tasks.setdefault(name, bar.add_task(name, total=total)) if name not in tasks else tasks[name]
+                bar.update(task, completed=done, total=total)  # type: ignore[arg-type]
+
+            def announce(step: StepResult) -> None:
+                for task in tasks.values():
+                    bar.update(task, visible=False)  # type: ignore[arg-type]
+                state = "as before" if step.reused else f"{step.record['seconds']:.1f} s"
+                console.print(f"{step.name:<22} {state:>10}   {_counts(step)}", highlight=False)
+
+            outcome = curate(loaded, out.resolve(), runner=runner, progress=progress, announce=announce)
+    except RecipeError as error:
+        Console(stderr=True).print(str(error), style="red", soft_wrap=True, highlight=False)
+        return 2
+    table = Table("corpus", "ingested", "kept", "dropped", "quarantined")
+    for name, counts in outcome.summary["corpora"].items():
+        table.add_row(name, *(str(counts[column]) for column in ("ingested", "kept", "dropped", "quarantined")))
+    console.print(table)
+    for line in outcome.failed:
+        Console(stderr=True).print(line, style="red", soft_wrap=True, highlight=False)
+    return 1 if outcome.failed else 0
+
+
+def _counts(step: "StepResult") -> str:  # type: ignore[name-defined]  # noqa: F821
+    return ", ".join(f"{name.removeprefix('samples_')} {count}" for name, count in step.record["counts"].items())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--runner", choices=("local", "spark", "ray"))
+    parser.add_argument("--root", type=Path)
+    options = parser.parse_args()
+    sys.exit(run(options.recipe, options.out, runner=options.runner, root=options.root, console=Console()))
+
+
+if __name__ == "__main__":
+    main()

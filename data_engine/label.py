@@ -1,0 +1,43 @@
+"""OCR labels: a real recogniser reads every image of an OCR corpus.
+
+Where a sample came without an answer the reading becomes its target (a new sample, whose parent is the
+unlabelled one); where it came with exact truth the reading is kept beside it, for the agreement measure.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import pyarrow as pa
+
+from data_engine import sample as samples
+from data_engine.media import MediaStore, decode_image
+from data_engine.models import ocr
+from data_engine.sample import Sample, assistant
+
+OCR_SCHEMA = pa.schema(
+    [("id", pa.string()), ("ocr_text", pa.string()), ("ocr_score", pa.float64()), ("ocr_lines", pa.int32())]
+)
+
+
+def label_partition(table: pa.Table, *, store: Path) -> dict[str, pa.Table]:
+    """Samples with one readable image each to `samples` (labelled) and `ocr` (readings keyed by the new id)."""
+    labelled, readings = [], []
+    for sample in samples.from_table(table):
+        reading = ocr.read_text(decode_image(MediaStore(store).read(sample.media[0].key)))
+        done = with_answer(sample, reading.text)
+        labelled.append(done)
+        readings.append(
+            {"id": done.id, "ocr_text": reading.text, "ocr_score": reading.score, "ocr_lines": reading.num_lines}
+        )
+    return {
+        "samples": samples.to_table(labelled),
+        "ocr": pa.Table.from_pylist(readings, schema=OCR_SCHEMA),
+    }
+
+
+def with_answer(sample: Sample, text: str) -> Sample:
+    """The sample itself if it has an answer or nothing was read, else its labelled child."""
+    if not text or any(message.role == "assistant" for message in sample.messages):
+        return sample
+    messages = (*sample.messages, assistant(text))
+    return dataclasses.replace(sample, messages=messages, parents=(sample.id,), id="")

@@ -1,0 +1,37 @@
+"""Text recognition by rapidocr (PP-OCR models inside the wheel; Apache-2.0), one engine per process."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class OcrResult:
+    """Lines in reading order joined by newlines, their mean confidence (0 to 1; None: no text), and how many."""
+
+    text: str
+    score: float | None
+    num_lines: int
+
+
+@functools.cache
+def _engine() -> Any:
+    import logging
+
+    from rapidocr import RapidOCR
+
+    logging.getLogger("RapidOCR").setLevel(logging.ERROR)
+    threads = {"EngineConfig.onnxruntime.intra_op_num_threads": 1}
+    return RapidOCR(params={**threads, "Global.log_level": "error"})
+
+
+def read_text(pixels: npt.NDArray[np.uint8]) -> OcrResult:
+    """Reads the text of an RGB image [H, W, 3]."""
+    result = _engine()(pixels[:, :, ::-1])
+    if not result.txts:
+        return OcrResult("", None, 0)
+    scores = [float(score) for score in result.scores]
+    return OcrResult("\n".join(result.txts), sum(scores) / len(scores), len(result.txts))

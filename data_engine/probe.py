@@ -1,0 +1,89 @@
+"""Every medium is opened, decoded and measured once; what cannot be used is set aside with its reason."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from data_engine import image_measures, tables, video
+from data_engine.media import MediaError, MediaStore, decode_image, encode_jpeg, open_image
+from data_engine.recipe import Frames
+
+MEDIA_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("kind", pa.string()),
+        ("format", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("duration", pa.float64()),
+        ("fps", pa.float64()),
+        ("phash", pa.uint64()),
+        ("pixel_hash", pa.string()),
+        ("entropy", pa.float64()),
+        ("sharpness", pa.float64()),
+        ("luma", pa.float64()),
+        ("motion", pa.float64()),
+    ]
+)
+BAD_SCHEMA = pa.schema([("key", pa.string()), ("reason", pa.string())])
+FRAME_SCHEMA = pa.schema(
+    [("key", pa.string()), ("index", pa.int32()), ("time", pa.float64()), ("jpeg", pa.binary())]
+)
+
+
+def probe_partition(table: pa.Table, *, store: Path, frames: Path, config: Frames) -> dict[str, pa.Table]:
+    """Rows of (key, kind) to the tables `media` and `bad`; a video's sampled frames go to `frames/<key>`."""
+    media: list[dict[str, Any]] = []
+    bad: list[dict[str, str]] = []
+    for row in table.to_pylist():
+        key, kind = row["key"], row["kind"]
+        try:
+            if kind == "image":
+                found = probe_image(MediaStore(store).read(key))
+            else:
+                found = probe_video(MediaStore(store).path(key), key, frames, config)
+            media.append({"key": key, "kind": kind, **found})
+        except MediaError as error:
+            bad.append({"key": key, "reason": str(error)})
+    return {
+        "media": pa.Table.from_pylist(media, schema=MEDIA_SCHEMA),
+        "bad": pa.Table.from_pylist(bad, schema=BAD_SCHEMA),
+    }
+
+
+def probe_image(data: bytes) -> dict[str, Any]:
+    """Measures of an image. Raises MediaError."""
+    return {"format": str(open_image(data).format).lower(), **image_measures.measure(decode_image(data))}
+
+
+def probe_video(path: Path, key: str, frames: Path, config: Frames) -> dict[str, Any]:
+    """Measures of a video; its frames at the recipe's rate are kept, small, in `frames/<key>.parquet`.
+
+    `phash`, `entropy` and `sharpness` are those of the middle frame. Raises MediaError.
+    """
+    info = video.probe(path)
+    jpegs: list[bytes] = []
+    thumbnails = []
+    sampled = video.sample_frames(path, info, fps=config.fps, max_side=config.max_side)
+    for pixels in sampled:
+        jpegs.append(encode_jpeg(pixels))
+        thumbnails.append(pixels[::8, ::8])
+    if not jpegs:
+        raise MediaError("video holds no frame")
+    middle = image_measures.measure(decode_image(jpegs[len(jpegs) // 2]))
+    rows = [
+        {"key": key, "index": index, "time": index / config.fps, "jpeg": jpeg} for index, jpeg in enumerate(jpegs)
+    ]
+    tables.write(pa.Table.from_pylist(rows, schema=FRAME_SCHEMA), frames / f"{key}.parquet")
+    return {
+        **{name: middle[name] for name in ("phash", "pixel_hash", "entropy", "sharpness")},
+        "format": info.format,
+        "width": info.width,
+        "height": info.height,
+        "duration": info.duration,
+        "fps": info.fps,
+        "luma": float(np.mean([thumbnail.mean() for thumbnail in thumbnails])),
+        "motion": video.motion(thumbnails),
+    }

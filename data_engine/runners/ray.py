@@ -1,0 +1,37 @@
+"""Runs partitions on a pool of Ray actors: a model that `work` loads stays loaded in its actor."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_engine import machine
+from data_engine.runners.partition import Work, run_partition
+
+
+def start() -> Any:
+    """Connects to the cluster of RAY_ADDRESS, or starts a local one; returns the ray module."""
+    machine.prepare()
+    import ray
+
+    if not ray.is_initialized():
+        address = os.environ.get("RAY_ADDRESS")
+        # Only paths pass through the object store, so a small one will do.
+        local = {} if address else {"object_store_memory": 256 << 20, "include_dashboard": False}
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
+    return ray
+
+
+def run(work: Work, parts: Sequence[Path], out: Path) -> None:
+    """A dead actor is restarted and its partition run again; the markers keep finished ones from repeating."""
+    ray = start()
+
+    @ray.remote(num_cpus=1, max_restarts=3, max_task_retries=3)
+    class Worker:
+        def run(self, part: str) -> None:
+            run_partition(work, Path(part), out)
+
+    count = max(1, min(len(parts), int(ray.cluster_resources().get("CPU", 1))))
+    pool = ray.util.ActorPool([Worker.remote() for _ in range(count)])
+    for _ in pool.map_unordered(lambda actor, part: actor.run.remote(part), [str(part) for part in parts]):
+        pass

@@ -1,0 +1,161 @@
+"""Content-addressed steps: resume, incremental runs, partial re-runs and provenance by one mechanism.
+
+A step's folder is `steps/<name>-<hash>`, the hash taken over its config, the source of the modules it
+runs and the hashes of its inputs. A finished step is published by one rename; work in progress is in
+`steps/.<name>-<hash>`, where finished partitions are kept, so that a killed run continues.
+"""
+
+import hashlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psutil
+
+from data_engine.media import write_atomic
+
+Counts = dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """A finished step: its folder, its hash and what it left in step.json."""
+
+    name: str
+    hash: str
+    folder: Path
+    record: dict[str, Any]
+    reused: bool
+
+    def table(self, name: str) -> Path:
+        return self.folder / name
+
+
+@dataclass(slots=True)
+class Run:
+    """The steps of one run in `out`, in the order they were finished."""
+
+    out: Path
+    announce: Callable[[StepResult], None] = lambda result: None
+    done: dict[str, StepResult] = field(default_factory=dict)
+
+    def step(
+        self,
+        name: str,
+        *,
+        config: Any,
+        inputs: Sequence[StepResult | str],
+        code: Sequence[ModuleType],
+        build: Callable[[Path], Counts],
+    ) -> StepResult:
+        """Runs `build(folder)` unless the same work is already there. Returns the finished step.
+
+        `build` fills the folder and returns its counts (`samples_in`, `samples_kept` or any others).
+        """
+        identity = {
+            "name": name,
+            "config": config,
+            "inputs": [item if isinstance(item, str) else item.hash for item in inputs],
+            "code": fingerprint_code(code),
+        }
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
+        folder = self.out / "steps" / f"{name}-{digest}"
+        reused = (folder / "step.json").exists()
+        if not reused:
+            _build(folder, identity, build)
+        record = json.loads((folder / "step.json").read_text())
+        result = StepResult(name, digest, folder, record, reused)
+        self.done[name] = result
+        self.write_index()
+        self.announce(result)
+        return result
+
+    def write_index(self) -> None:
+        """run.json: where the tables of this run are, for everything that reads them later."""
+        index = {name: str(result.folder.relative_to(self.out)) for name, result in self.done.items()}
+        write_atomic(self.out / "run.json", json.dumps({"steps": index}, indent=1).encode())
+
+
+def fingerprint_code(modules: Iterable[ModuleType]) -> str:
+    """A hash of the modules' source: the code version of a step."""
+    digest = hashlib.sha256()
+    for module in sorted(modules, key=lambda module: module.__name__):
+        assert module.__file__
+        digest.update(module.__name__.encode() + Path(module.__file__).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _build(folder: Path, identity: dict[str, Any], build: Callable[[Path], Counts]) -> None:
+    """Runs the work in the hidden twin of `folder`, measures it, and publishes it."""
+    partial = folder.with_name(f".{folder.name}")
+    partial.mkdir(parents=True, exist_ok=True)
+    with CpuMeter() as meter:
+        started = time.perf_counter()
+        counts = build(partial)
+        seconds = time.perf_counter() - started
+    size = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
+    kept = counts.get("samples_kept", 0)
+    record = {
+        **identity,
+        "seconds": round(seconds, 3),
+        "cpu_seconds": round(meter.seconds, 2),
+        "counts": counts,
+        "bytes": size,
+        "bytes_per_sample_kept": round(size / kept, 1) if kept else None,
+    }
+    write_atomic(partial / "step.json", json.dumps(record, indent=1, default=str).encode())
+    partial.rename(folder)
+
+
+class CpuMeter:
+    """CPU-seconds of this process and all it started (Spark's JVM, Ray's workers), sampled every 0.5 s.
+
+    A process that ends between two samples is counted up to its last one.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._before: dict[int, float] = {}
+        self._latest: dict[int, float] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "CpuMeter":
+        self._before = _cpu_by_process()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._latest.update(_cpu_by_process())
+        self.seconds = sum(used - self._before.get(pid, 0.0) for pid, used in self._latest.items())
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.5):
+            self._latest.update(_cpu_by_process())
+
+
+def _cpu_by_process() -> dict[int, float]:
+    root = psutil.Process()
+    usage: dict[int, float] = {}
+    for process in [root, *root.children(recursive=True)]:
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        usage[process.pid] = times.user + times.system
+    return usage
+
+
+def modules(*names: str) -> list[ModuleType]:
+    """Modules by name, imported if need be: what `Run.step` takes as `code`."""
+    import importlib
+
+    return [sys.modules.get(name) or importlib.import_module(name) for name in names]
