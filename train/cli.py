@@ -1,0 +1,59 @@
+"""`keyeforge train STAGE RECIPE [key=value ...]`: one stage of training.
+
+The same file under a launcher, for many processes:
+
+    torchrun --nproc-per-node 8 -m train.cli stage1 train/recipes/demo/stage1.yaml --data build/demo
+    deepspeed --module train.cli stage1 train/recipes/demo/stage1.yaml --data build/demo
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+HELP = """
+Trains one stage of a recipe and leaves DIR/train/STAGE: metrics.jsonl, checkpoints, summary.json.
+
+A killed stage continues exactly where its last checkpoint left it when the same command is given again.
+
+  keyeforge train warmup train/recipes/demo/warmup.yaml\n
+  keyeforge train stage1 train/recipes/demo/stage1.yaml --data build/demo\n
+  keyeforge train sft train/recipes/demo/sft.yaml steps=200 optimizer.lr=5e-4\n
+  torchrun --nproc-per-node 8 -m train.cli stage2 train/recipes/demo/stage2.yaml zero=2
+
+Keys are those of the recipe, dotted (optimizer.lr); values are YAML (data.corpora=[easy_vqa]). Each recipe
+explains its keys.
+"""
+
+app = typer.Typer(help=HELP, subcommand_metavar="", context_settings={"allow_interspersed_args": True})
+
+
+@app.callback(invoke_without_command=True, help=HELP)
+def train(
+    stage: Annotated[str, typer.Argument(help="The stage's name, as in its recipe: warmup, stage1, stage2, sft, ...")],
+    recipe: Annotated[Path, typer.Argument(help="The stage's YAML file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", help="Keys to change.")] = None,
+    data: Annotated[Path, typer.Option(help="The run's folder; relative paths in the recipe start there.")] = Path(
+        "build/demo"
+    ),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run of this stage.")] = False,
+    local_rank: Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=True)] = 0,  # noqa: ARG001
+) -> None:
+    from data_engine.recipe import RecipeError
+    from data_engine.stream.reader import StreamError
+    from train.feed.batches import FeedError
+    from train.run import train as run
+    from train.stages import StageError, load_stage
+
+    try:
+        loaded = load_stage(recipe, overrides or ())
+        if loaded.stage != stage:
+            raise StageError(f"{recipe}: is a recipe for {loaded.stage!r}, not {stage!r}")
+        run(loaded, data, fresh=fresh)
+    except (RecipeError, StageError, StreamError, FeedError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+if __name__ == "__main__":
+    app()
