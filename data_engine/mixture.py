@@ -7,6 +7,7 @@ not only on average: random draws by weight miss by whole points because samples
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ class Pool:
 
 def epoch_order(
     pool: Pool,
-    shares: Mapping[str, float],
+    shares: Mapping[Any, float],
     *,
     seed: int,
     epoch: int,
@@ -80,13 +81,11 @@ def _largest_deficit(
 def _best_end(
     picks: npt.NDArray[np.int8], tokens: list[npt.NDArray[np.int64]], shares: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.int8]:
-    """Cuts the epoch where, among its last 32 places, the worst share error is smallest."""
-    used = np.stack(
-        [np.cumsum(_served(picks, number, queue)) for number, queue in enumerate(tokens)], axis=1
-    )
+    """Cuts the epoch at the last of those places, among its last 32, where the worst share error is smallest."""
+    used = np.stack([np.cumsum(_served(picks, number, queue)) for number, queue in enumerate(tokens)], axis=1)
     tail = used[-32:]
     error = np.abs(tail / tail.sum(axis=1, keepdims=True) - shares).max(axis=1)
-    return picks[: len(picks) - len(tail) + int(error.argmin()) + 1]
+    return picks[: len(picks) - int(error[::-1].argmin())]
 
 
 def _served(picks: npt.NDArray[np.int8], number: int, queue: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
