@@ -342,11 +342,7 @@ def _only_one(cache: Path) -> Iterator[None]:
 
 def manifest_table(manifest: tuple[Item, ...] = MANIFEST) -> str:
     """The manifest as the Markdown table of `docs/demo_corpora.md`."""
-    header = (
-        "| item | package | version | download | licence | attribution | holds | files |\n"
-        + "| --- " * 8
-        + "|"
-    )
+    header = "| item | package | version | download | licence | attribution | holds | files |\n" + "| --- " * 8 + "|"
     rows = (
         f"| {i.name} | {i.package} ({'Debian' if i.client == 'apt' else 'PyPI'}) | {i.version} "
         f"| {i.bytes / 1e6:.1f} MB | {i.licence} | {i.attribution} | {i.holds} "

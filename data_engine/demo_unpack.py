@@ -42,9 +42,7 @@ def opencv(deb: Path, out: Path) -> None:
     """Photos of text: `scene_text/`; a street filmed by a standing camera: `video/vtest.avi`."""
     for path, data in _debian_files(deb, lambda path: path.is_relative_to(OPENCV)):
         photo = path.parent == OPENCV / "text" and path.suffix == ".jpg"
-        page = (
-            path.parent == OPENCV / "data" and "text" in path.stem.lower() and path.suffix in (".jpg", ".png")
-        )
+        page = path.parent == OPENCV / "data" and "text" in path.stem.lower() and path.suffix in (".jpg", ".png")
         if photo or page:
             _write(out / "scene_text" / path.name, data)
         elif path == OPENCV / "data" / "vtest.avi":
@@ -121,9 +119,7 @@ def _tar_member(sdist: Path, suffix: str) -> io.BytesIO:
     raise FileNotFoundError(f"{sdist.name}: no member {suffix}")
 
 
-def _debian_files(
-    deb: Path, wanted: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[PurePosixPath, bytes]]:
+def _debian_files(deb: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[PurePosixPath, bytes]]:
     """The wanted files of a Debian package, read from `dpkg-deb` without unpacking the rest."""
     command = ["dpkg-deb", "--fsys-tarfile", str(deb)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:

@@ -78,9 +78,7 @@ def java_home() -> Path | None:
 def _java_version(home: Path) -> int:
     """The major version of `home/bin/java`, 0 if it does not run. `1.8` counts as 8."""
     try:
-        done = subprocess.run(
-            [str(home / "bin" / "java"), "-version"], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([str(home / "bin" / "java"), "-version"], capture_output=True, text=True, check=False)
     except OSError:
         return 0
     found = re.search(r'version "(?:1\.)?(\d+)', done.stderr)

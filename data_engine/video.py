@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,14 @@ def probe(path: Path) -> VideoInfo:
     if not streams:
         raise MediaError("no video stream")
     stream = streams[0]
+    numerator, denominator = (int(n) for n in stream["avg_frame_rate"].split("/"))
+    fps = numerator / denominator if denominator else 0.0
     duration = float(stream.get("duration") or report["format"].get("duration") or 0)
+    # ffprobe shortens the duration of a cut AVI to what is left of it; the header's frame count stays.
+    duration = max(duration, int(stream.get("nb_frames", 0)) / fps if fps else 0)
     if duration <= 0:
         raise MediaError("no duration in the container")
     width, height = _upright(stream)
-    numerator, denominator = (int(n) for n in stream["avg_frame_rate"].split("/"))
-    fps = numerator / denominator if denominator else 0.0
     return VideoInfo(report["format"]["format_name"], width, height, duration, fps)
 
 
@@ -94,6 +97,5 @@ def sample_frames(path: Path, info: VideoInfo, *, fps: float, max_side: int) -> 
 
 def motion(frames: Sequence[Pixels]) -> float:
     """Mean absolute difference of successive frames on 0..255: 0 is a still picture."""
-    pairs = zip(frames, frames[1:], strict=False)
-    differences = [float(np.abs(a.astype(np.int16) - b).mean()) for a, b in pairs]
+    differences = [float(np.abs(a.astype(np.int16) - b).mean()) for a, b in pairwise(frames)]
     return sum(differences) / len(differences) if differences else 0.0

@@ -118,9 +118,7 @@ def find_uv() -> str | None:
 
 def uv_environment() -> dict[str, str]:
     """This environment with pip's settings under uv's names; what is set for uv already stays."""
-    listing = subprocess.run(
-        [PYTHON, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
-    )
+    listing = subprocess.run([PYTHON, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
     # pip asks all its indexes for the best version; uv by default stops at the first that has any.
     found = {"UV_INDEX_STRATEGY": "unsafe-best-match", "UV_HTTP_TIMEOUT": "180"}
     for key, values in parse_pip_settings(listing.stdout).items():

@@ -59,9 +59,7 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
     return files(root, IMAGE_SUFFIXES)
 
 
-def read(
-    root: Path, unit: str, corpus: str, source: Source, store: MediaStore
-) -> Iterator[Sample | Quarantined]:
+def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """One sample per language: the image, a prompt in that language, the caption."""
     path = folder_of(root) / unit
     sidecar = path.with_suffix(".txt")

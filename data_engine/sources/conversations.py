@@ -75,9 +75,7 @@ def _count_lines(path: Path) -> int:
     return count
 
 
-def read(
-    root: Path, unit: str, corpus: str, source: Source, store: MediaStore
-) -> Iterator[Sample | Quarantined]:
+def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """A sample per line; a line at fault is quarantined by `file:line` (lines count from 1) and field."""
     name, _, span = unit.rpartition(":")
     start, end = (int(number) for number in span.split("-"))
@@ -154,9 +152,7 @@ def _messages(row: dict[str, Any], num_images: int) -> list[Message]:
     field = "conversations" if "conversations" in row else "messages"
     turns = row.get(field)
     if not isinstance(turns, list) or not turns:
-        raise _LineError(
-            "conversations", "missing: a line needs a list of turns in `conversations` or `messages`"
-        )
+        raise _LineError("conversations", "missing: a line needs a list of turns in `conversations` or `messages`")
     pairs = [_turn(turn, f"{field}[{index}]") for index, turn in enumerate(turns)]
     tags = sum(len(_TAG.findall(text)) for _, text in pairs)
     if num_images and not tags:

@@ -39,9 +39,7 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
     return files(root, IMAGE_SUFFIXES)
 
 
-def read(
-    root: Path, unit: str, corpus: str, source: Source, store: MediaStore
-) -> Iterator[Sample | Quarantined]:
+def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """One sample: the image and a question about its text, without an assistant's turn."""
     path = folder_of(root) / unit
     if path.stat().st_size == 0:

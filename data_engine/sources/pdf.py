@@ -97,9 +97,7 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
     return found
 
 
-def read(
-    root: Path, unit: str, corpus: str, source: Source, store: MediaStore
-) -> Iterator[Sample | Quarantined]:
+def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """One sample per usable block of the page: its picture, a request to read it, its text."""
     name, _, number = unit.rpartition("#page=")
     path, options = folder_of(root) / name, parse_options(PdfOptions, source.options, "pdf")

@@ -15,7 +15,7 @@ from data_engine.sources.common import Quarantined, files, folder_of, make_sampl
 
 # "3.2. Title", "Chapter 4. Title", "第 4 章 标题", "# Title" at the start of a line.
 _HEADING = re.compile(r"(?:\d+(?:\.\d+)*\. |Chapter \d|Appendix [A-Z]|第 ?\d+ ?章|附录 ?[A-Z]|#+ )\S*")
-_BLANK_LINES = re.compile(r"\n(?:[ \t\r]*\n)+")
+_BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
 
 
 class TextOptions(Strict):

@@ -54,9 +54,7 @@ class VideoTruthOptions(Strict):
     def _room_to_cut(self) -> Self:
         shortest, longest = self.clip_seconds
         if not 2 / self.fps <= shortest <= longest:
-            raise ValueError(
-                f"clip_seconds {self.clip_seconds} must rise and give two frames at {self.fps} fps"
-            )
+            raise ValueError(f"clip_seconds {self.clip_seconds} must rise and give two frames at {self.fps} fps")
         return self
 
 
@@ -85,9 +83,7 @@ def _check_names(names: list[str], options: VideoTruthOptions) -> None:
             )
 
 
-def read(
-    root: Path, unit: str, corpus: str, source: Source, store: MediaStore
-) -> Iterator[Sample | Quarantined]:
+def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """The tasks of a range, each from its own random state; or the videos that are left out, and why.
 
     A task's `group` is the task itself: held out are unseen questions, not unseen films.
@@ -129,9 +125,7 @@ def _usable(path: Path, cut: Cut) -> float | str:
     status = path.stat()
     found = _examine(path, status.st_size, status.st_mtime_ns)
     if isinstance(found, float) and found < seconds_needed(cut):
-        return (
-            f"video is {found:.1f} s long; tasks with clips of {cut.longest} s need {seconds_needed(cut)} s"
-        )
+        return f"video is {found:.1f} s long; tasks with clips of {cut.longest} s need {seconds_needed(cut)} s"
     return found
 
 

@@ -56,9 +56,7 @@ def frame_order(rng: random.Random, films: Sequence[Film], cut: Cut, language: L
     film = _film(rng, films)
     window, apart = cut.ticks(seconds_needed(cut)), max(1, cut.ticks(cut.longest / 4))
     slack = window - 1 - 3 * apart
-    offsets = [
-        value + index * apart for index, value in enumerate(sorted(rng.choices(range(slack + 1), k=4)))
-    ]
+    offsets = [value + index * apart for index, value in enumerate(sorted(rng.choices(range(slack + 1), k=4)))]
     start = rng.randint(0, cut.ticks(film.seconds) - window)
     shown = rng.sample(offsets, k=4)
     media = tuple(Media("image", film.key, start=(start + offset) / cut.fps) for offset in shown)
