@@ -8,7 +8,19 @@ from typing import Any
 
 import duckdb
 
-TABLES = ("samples", "quarantine", "media", "bad", "ocr", "measures", "verdicts", "lineage", "tokens", "plan", "index")
+TABLES = (
+    "samples",
+    "quarantine",
+    "media",
+    "bad",
+    "ocr",
+    "measures",
+    "verdicts",
+    "lineage",
+    "tokens",
+    "plan",
+    "index",
+)
 
 
 class CatalogError(ValueError):
@@ -55,7 +67,7 @@ def _select(found: tuple[str, Path]) -> str:
 
 def rows(connection: duckdb.DuckDBPyConnection, sql: str, *values: Any) -> list[dict[str, Any]]:
     """A query's rows as dicts."""
-    found: list[dict[str, Any]] = connection.execute(sql, list(values)).to_arrow_table().to_pylist()
+    found: list[dict[str, Any]] = connection.sql(sql, params=list(values)).to_arrow_table().to_pylist()
     return found
 
 
@@ -77,7 +89,15 @@ def why(data: Path, sample_id: str) -> dict[str, Any]:
             fault = "no sample has this id" if not ids else f"{len(ids)} samples begin so: {', '.join(ids[:4])} ..."
             raise CatalogError(f"{sample_id}: {fault}; `keyeforge data inspect` lists ids")
         about: dict[str, Any] = {"sample": found[0]}
-        wanted = {"lineage": 'ORDER BY "order"', "verdicts": "", "measures": "", "ocr": "", "tokens": "", "plan": "ORDER BY position", "index": ""}
+        wanted = {
+            "lineage": 'ORDER BY "order"',
+            "verdicts": "",
+            "measures": "",
+            "ocr": "",
+            "tokens": "",
+            "plan": "ORDER BY position",
+            "index": "",
+        }
         for table, order in wanted.items():
             if has(connection, table):
                 about[table] = rows(connection, f'SELECT * FROM "{table}" WHERE id = ? {order}', ids[0])
@@ -133,7 +153,7 @@ def inspect(data: Path, *, corpus: str | None, status: str | None, limit: int) -
             """SELECT v.id, v.corpus, v.status, v.operator, v.reason, any_value(s.messages) AS messages
                FROM verdicts AS v JOIN samples AS s ON s.id = v.id
                WHERE (? IS NULL OR v.corpus = ?) AND (? IS NULL OR v.status = ?)
-               GROUP BY ALL ORDER BY hash(v.id) LIMIT ?""",
+               GROUP BY ALL ORDER BY v.id LIMIT ?""",
             corpus, corpus, status, status, limit,
         )  # fmt: skip
     for row in found:

@@ -6,7 +6,14 @@ from typing import Annotated, Any, Optional
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from data_engine import catalog
@@ -26,7 +33,7 @@ def curate(
         Optional[str],  # noqa: UP045 - typer reads the annotation
         typer.Option(help="Run every partition on one runner: local, spark or ray. Default: each its own."),
     ] = None,
-    root: Annotated[Optional[Path], typer.Option(help="Read corpora from here, not the recipe's root.")] = None,  # noqa: UP045
+    root: Annotated[Path | None, typer.Option(help="Read corpora from here, not the recipe's root.")] = None,
 ) -> None:
     """Runs a recipe: ingest, probe, measure, decide, dedup, count, gate, mix, shard.
 
@@ -44,7 +51,10 @@ def _runner(name: str | None) -> RunnerName | None:
 
 
 @app.command()
-def why(sample_id: Annotated[str, typer.Argument(help="A sample's id, or a unique beginning.")], data: DataOption = Path("build/demo")) -> None:
+def why(
+    sample_id: Annotated[str, typer.Argument(help="A sample's id, or a unique beginning.")],
+    data: DataOption = Path("build/demo"),
+) -> None:
     """Tells all that is known of one sample: what it says, what each operator saw, where it went."""
     about = _ask(lambda: catalog.why(data, sample_id))
     sample = about["sample"]
@@ -55,7 +65,11 @@ def why(sample_id: Annotated[str, typer.Argument(help="A sample's id, or a uniqu
         console.print(f"[cyan]{message['role']}[/]: {words}", highlight=False)
     for number, item in enumerate(sample["media"] or []):
         console.print(f"media {number}: {item['kind']} {item['key'][:16]}… {_span(item)}", highlight=False)
-    _table("What each operator saw", about.get("lineage", []), ("operator", "verdict", "reason", "measures", "settings"))
+    _table(
+        "What each operator saw",
+        about.get("lineage", []),
+        ("operator", "verdict", "reason", "measures", "settings"),
+    )
     _table("Verdict", about.get("verdicts", []), ("status", "operator", "reason"))
     _table("Tokens", about.get("tokens", []), ("preset", "text_tokens", "visual_tokens", "tokens"))
     _table("Places in the first epoch", about.get("plan", []), ("position", "modality", "tokens"))

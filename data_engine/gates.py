@@ -20,7 +20,15 @@ from data_engine.step import Counts
 
 METRICS = (
     *("ingested", "kept", "dropped", "quarantined"),
-    *("kept_share", "dropped_share", "quarantined_share", "duplicate_share", "share_zh", "mean_tokens", "tokens"),
+    *(
+        "kept_share",
+        "dropped_share",
+        "quarantined_share",
+        "duplicate_share",
+        "share_zh",
+        "mean_tokens",
+        "tokens",
+    ),
 )
 
 
@@ -92,9 +100,7 @@ def _validate(rows: pd.DataFrame, gate: Gate) -> Any:
     context.variables.progress_bars = {"globally": False}
     asset = context.data_sources.add_pandas("metrics").add_dataframe_asset("metrics")
     batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": rows})
-    return batch.validate(
-        ExpectColumnValuesToBeBetween(column=gate.measure, min_value=gate.min, max_value=gate.max)
-    )
+    return batch.validate(ExpectColumnValuesToBeBetween(column=gate.measure, min_value=gate.min, max_value=gate.max))
 
 
 def summary(folder: Path) -> dict[str, Any]:
@@ -120,6 +126,7 @@ def describe(result: Mapping[str, Any]) -> str:
         for corpus, value in result["observed"].items()
         if (low is not None and value < low) or (high is not None and value > high)
     ]
-    bounds = " and ".join(f"{word} {bound:g}" for word, bound in (("at least", low), ("at most", high)) if bound is not None)
+    bounds = " and ".join(
+        f"{word} {bound:g}" for word, bound in (("at least", low), ("at most", high)) if bound is not None
+    )
     return f"gate: {result['measure']} should be {bounds}: {', '.join(outside) or 'holds'}"
-

@@ -52,9 +52,7 @@ def ingest_partition(table: pa.Table, *, corpus: Corpus, root: Path, store: Path
     }
 
 
-def _read(
-    unit: str, corpus: Corpus, source: Source, root: Path, store: MediaStore
-) -> Iterator[Sample | Quarantined]:
+def _read(unit: str, corpus: Corpus, source: Source, root: Path, store: MediaStore) -> Iterator[Sample | Quarantined]:
     try:
         yield from reader(source).read(inside(root, source.path), unit, corpus.corpus, source, store)
     except Exception as error:  # one unit's fault, of whatever kind, must not end the run

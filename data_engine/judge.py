@@ -34,7 +34,12 @@ VERDICT_SCHEMA = pa.schema(
 )
 LINEAGE_SCHEMA = pa.schema(
     [("id", pa.string()), ("origin", pa.string()), ("order", pa.int32()), ("operator", pa.string())]
-    + [("settings", pa.string()), ("verdict", pa.string()), ("reason", pa.string()), ("measures", pa.string())]
+    + [
+        ("settings", pa.string()),
+        ("verdict", pa.string()),
+        ("reason", pa.string()),
+        ("measures", pa.string()),
+    ]
 )
 
 
@@ -49,7 +54,11 @@ def measured_config(operators: Sequence[tuple[str, Operator]]) -> list[Any]:
 
 
 def measure_partition(
-    table: pa.Table, *, operators: Sequence[tuple[str, Operator]], media: Mapping[str, Any], readings: Mapping[str, Any]
+    table: pa.Table,
+    *,
+    operators: Sequence[tuple[str, Operator]],
+    media: Mapping[str, Any],
+    readings: Mapping[str, Any],
 ) -> dict[str, pa.Table]:
     """Samples to their measures. `media` and `readings` are the probe's and the OCR's rows by key and by id."""
     batch = describe(samples.from_table(table), media, readings)
@@ -67,7 +76,12 @@ def describe(found: Sequence[Sample], media: Mapping[str, Any], readings: Mappin
     types: dict[str, pa.DataType] = {name: pa.string() for name in ("id", "origin", "task", "text", "target")}
     types |= {"media_keys": pa.list_(pa.string()), "content_key": pa.string(), "bad_media": pa.string()}
     types |= {name: pa.float64() for name in MEDIA_MEASURES}
-    types |= {"phash": pa.uint64(), "ocr_text": pa.string(), "ocr_score": pa.float64(), "ocr_lines": pa.int32()}
+    types |= {
+        "phash": pa.uint64(),
+        "ocr_text": pa.string(),
+        "ocr_score": pa.float64(),
+        "ocr_lines": pa.int32(),
+    }
     return pa.Table.from_pylist(rows, schema=pa.schema(list(types.items())))
 
 
@@ -106,9 +120,7 @@ def content_key(sample: Sample, pixel_hashes: Sequence[str]) -> str:
     return xxhash.xxh128_hexdigest(json.dumps([sample.task, words, list(pixel_hashes), spans]).encode())
 
 
-def decide(
-    measures: pa.Table, operators: Sequence[tuple[str, Operator]]
-) -> tuple[pa.Table, pa.Table]:
+def decide(measures: pa.Table, operators: Sequence[tuple[str, Operator]]) -> tuple[pa.Table, pa.Table]:
     """Verdicts and lineage from stored measures: cheap, so a threshold moves without recomputation.
 
     status is `quarantined` (a medium is unusable), `dropped` (by the first operator with a reason) or `kept`.
@@ -127,7 +139,13 @@ def decide(
         reason = pc.coalesce(reason, found)
     status = pc.if_else(pc.is_valid(bad), "quarantined", pc.if_else(pc.is_valid(reason), "dropped", "kept"))
     verdicts = pa.table(
-        {"id": measures["id"], "origin": measures["origin"], "status": status, "operator": operator, "reason": reason},
+        {
+            "id": measures["id"],
+            "origin": measures["origin"],
+            "status": status,
+            "operator": operator,
+            "reason": reason,
+        },
         schema=VERDICT_SCHEMA,
     )
     return verdicts, pa.concat_tables(lineage)

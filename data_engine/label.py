@@ -27,7 +27,12 @@ def label_partition(table: pa.Table, *, store: Path) -> dict[str, pa.Table]:
         done = with_answer(sample, reading.text)
         labelled.append(done)
         readings.append(
-            {"id": done.id, "ocr_text": reading.text, "ocr_score": reading.score, "ocr_lines": reading.num_lines}
+            {
+                "id": done.id,
+                "ocr_text": reading.text,
+                "ocr_score": reading.score,
+                "ocr_lines": reading.num_lines,
+            }
         )
     return {
         "samples": samples.to_table(labelled),

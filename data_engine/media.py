@@ -124,7 +124,7 @@ def shrunk(height: int, width: int, max_side: int | None) -> tuple[int, int]:
 
 def shrink(pixels: npt.NDArray[np.uint8], max_side: int | None) -> npt.NDArray[np.uint8]:
     """The image resized to `shrunk` of its size."""
-    height, width = shrunk(*pixels.shape[:2], max_side)
+    height, width = shrunk(pixels.shape[0], pixels.shape[1], max_side)
     if (height, width) == pixels.shape[:2]:
         return pixels
     resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)

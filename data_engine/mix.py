@@ -44,7 +44,12 @@ def build(
     order, report = _plan(train, recipe)
     tables.write(order, folder / "plan" / "part-00000.parquet")
     write_atomic(folder / "mix.json", json.dumps(report, indent=1).encode())
-    return {"samples_in": len(kept), "samples_kept": len(pool), "epoch_samples": len(order), "epoch_tokens": report["tokens"]}
+    return {
+        "samples_in": len(kept),
+        "samples_kept": len(pool),
+        "epoch_samples": len(order),
+        "epoch_tokens": report["tokens"],
+    }
 
 
 def splits(pool: pa.Table, holdouts: Mapping[str, Holdout]) -> list[str]:
@@ -111,5 +116,3 @@ def report(folder: Path) -> dict[str, Any]:
     """mix.json as data."""
     found: dict[str, Any] = json.loads((folder / "mix.json").read_text())
     return found
-
-

@@ -28,9 +28,7 @@ MEDIA_SCHEMA = pa.schema(
     ]
 )
 BAD_SCHEMA = pa.schema([("key", pa.string()), ("reason", pa.string())])
-FRAME_SCHEMA = pa.schema(
-    [("key", pa.string()), ("index", pa.int32()), ("time", pa.float64()), ("jpeg", pa.binary())]
-)
+FRAME_SCHEMA = pa.schema([("key", pa.string()), ("index", pa.int32()), ("time", pa.float64()), ("jpeg", pa.binary())])
 
 
 def probe_partition(table: pa.Table, *, store: Path, frames: Path, config: Frames) -> dict[str, pa.Table]:
@@ -73,9 +71,7 @@ def probe_video(path: Path, key: str, frames: Path, config: Frames) -> dict[str,
     if not jpegs:
         raise MediaError("video holds no frame")
     middle = image_measures.measure(decode_image(jpegs[len(jpegs) // 2]))
-    rows = [
-        {"key": key, "index": index, "time": index / config.fps, "jpeg": jpeg} for index, jpeg in enumerate(jpegs)
-    ]
+    rows = [{"key": key, "index": index, "time": index / config.fps, "jpeg": jpeg} for index, jpeg in enumerate(jpegs)]
     tables.write(pa.Table.from_pylist(rows, schema=FRAME_SCHEMA), frames / f"{key}.parquet")
     return {
         **{name: middle[name] for name in ("phash", "pixel_hash", "entropy", "sharpness")},

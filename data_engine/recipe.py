@@ -6,13 +6,12 @@ Every model refuses unknown keys and names the nearest right one.
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from data_engine.sample import Modality
-
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -111,6 +110,9 @@ class Shards(Strict):
 class Recipe(Strict):
     """A whole curation run."""
 
+    # Keys of `Corpus` that a recipe for one corpus may have at its top level.
+    short_form: ClassVar[tuple[str, ...]] = tuple(Corpus.model_fields)
+
     root: str = "."
     corpora: list[Corpus] = Field(min_length=1)
     gates: list[Gate] = Field(default_factory=list)
@@ -169,7 +171,8 @@ def explain(path: Path, model: type[BaseModel], fault: Any) -> str:
     field = ".".join(str(part) for part in location) or "(top level)"
     if fault["type"] != "extra_forbidden":
         return f"{path}: {field}: {fault['msg']}"
-    known = list(_model_at(model, location[:-1]).model_fields)
+    owner = _model_at(model, location[:-1])
+    known = [*owner.model_fields, *getattr(owner, "short_form", ())]
     near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
     return f"{path}: {field}: unknown key; {hint}"
@@ -196,4 +199,3 @@ def _models_in(annotation: Any) -> Any:
         yield annotation
     for argument in getattr(annotation, "__args__", ()):
         yield from _models_in(argument)
-

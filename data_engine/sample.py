@@ -21,9 +21,7 @@ Role = Literal["system", "user", "assistant", "document"]
 
 _PART = pa.struct([("kind", pa.string()), ("text", pa.string()), ("media", pa.list_(pa.int32()))])
 _MESSAGE = pa.struct([("role", pa.string()), ("parts", pa.list_(_PART))])
-_MEDIA = pa.struct(
-    [("kind", pa.string()), ("key", pa.string()), ("start", pa.float64()), ("end", pa.float64())]
-)
+_MEDIA = pa.struct([("kind", pa.string()), ("key", pa.string()), ("start", pa.float64()), ("end", pa.float64())])
 
 SCHEMA = pa.schema(
     [
@@ -162,9 +160,7 @@ def from_row(row: dict[str, Any]) -> Sample:
         modality=row["modality"],
         task=row["task"],
         messages=tuple(_message(m) for m in row["messages"]),
-        media=tuple(
-            Media(m["kind"], m["key"], m.get("start"), m.get("end")) for m in row.get("media") or ()
-        ),
+        media=tuple(Media(m["kind"], m["key"], m.get("start"), m.get("end")) for m in row.get("media") or ()),
         licence=row.get("licence") or "",
         attribution=row.get("attribution") or "",
         origin=row.get("origin") or "",

@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import xxhash
 
-from data_engine import clips, sample as samples, tables
+from data_engine import clips, tables
+from data_engine import sample as samples
 from data_engine.media import MediaStore, decode_image, encode_jpeg, open_image, shrink, write_atomic
 from data_engine.sample import Part, Sample
 
@@ -144,7 +145,7 @@ def write_manifest(folder: Path, files: Sequence[Path], about: dict[str, Any]) -
     """`manifest.json`: the splits and their shards, with what the stream needs (preset, mixture)."""
     splits: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(files):
-        rows = tables.pq.read_metadata(path.with_suffix(".index.parquet")).num_rows
+        rows = tables.num_rows(path.with_suffix(".index.parquet"))
         entry = {"file": path.name, "samples": rows, "bytes": path.stat().st_size}
         splits.setdefault(path.name.rpartition("-")[0], []).append(entry)
     manifest = {"format": FORMAT_VERSION, **about, "splits": splits}

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from data_engine import clips, sample as samples
+from data_engine import clips
+from data_engine import sample as samples
 from data_engine.media import shrunk
 from data_engine.sample import Part, Sample
 from model import visual_tokens as vt
@@ -66,7 +67,11 @@ def _load(folder: Path) -> Tokenizer:
 
 
 def _picture(
-    sample: Sample, part: Part, counter: Counter, sizes: Mapping[str, tuple[int, int]], budget: vt.VisualBudget
+    sample: Sample,
+    part: Part,
+    counter: Counter,
+    sizes: Mapping[str, tuple[int, int]],
+    budget: vt.VisualBudget,
 ) -> tuple[str, int, int]:
     """The string that stands for an image or video part, and its slow and fast frames."""
     spans = [sample.media[index] for index in part.media]

@@ -1,6 +1,8 @@
 """Fixtures that several packages share: the real corpora, and one Spark and one Ray session per run."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,3 +33,23 @@ def corpora() -> Corpora:
     """The demo's corpora, fetched once into the ordinary cache."""
     root = demo_corpora.default_cache()
     return Corpora(root, demo_corpora.fetch(root))
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[Any]:
+    """The one Spark session of a test run."""
+    from data_engine.runners import spark as runner
+
+    session = runner.session()
+    yield session
+    session.stop()
+
+
+@pytest.fixture(scope="session")
+def ray() -> Iterator[Any]:
+    """The one local Ray cluster of a test run."""
+    from data_engine.runners import ray as runner
+
+    module = runner.start()
+    yield module
+    module.shutdown()

@@ -4,6 +4,8 @@ Two hashes at distance <= r agree exactly on at least one of r + 1 bands of bits
 (band, value) finds every pair; the candidates' distances are then checked.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -51,17 +53,14 @@ def near_pairs(hashes: npt.NDArray[np.uint64], radius: int, engine: Engine) -> n
     found = engine(_SQL, bands=_bands(hashes, radius + 1))
     pairs = np.stack([found[name].to_numpy() for name in ("first", "second")], axis=1).astype(np.int64)
     distance = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]])
-    near = pairs[distance <= radius]
-    return near[np.lexsort((near[:, 1], near[:, 0]))]
+    near: npt.NDArray[np.int64] = pairs[distance <= radius]
+    return np.array(near[np.lexsort((near[:, 1], near[:, 0]))])
 
 
 def _bands(hashes: npt.NDArray[np.uint64], count: int) -> pa.Table:
     """Each hash cut into `count` bands: rows of (item, band, value)."""
     edges = np.linspace(0, 64, count + 1).astype(np.uint64)
-    values = [
-        (hashes >> low) & np.uint64((1 << int(high - low)) - 1)
-        for low, high in zip(edges, edges[1:], strict=False)
-    ]
+    values = [(hashes >> low) & np.uint64((1 << int(high - low)) - 1) for low, high in pairwise(edges)]
     items = np.arange(len(hashes), dtype=np.int64)
     return pa.table(
         {

@@ -1,6 +1,6 @@
 """A curation run as a job: the same code for `keyeforge data curate` and
 
-    spark-submit data_engine/jobs/curate.py RECIPE --out DIR [--runner local|spark|ray] [--root DIR]
+spark-submit data_engine/jobs/curate.py RECIPE --out DIR [--runner local|spark|ray] [--root DIR]
 """
 
 import argparse

@@ -11,9 +11,9 @@ from data_engine.recipe import Strict
 class Operator(Strict):
     """A pair of pure functions over Arrow columns.
 
-    `measure(batch)` returns columns that no threshold touches; `decide(measures)` returns one reason
-    per row, null where the sample is kept, from the columns in `looks_at`. Fields that change a measure are named in `measured_by`:
-    only they make the measures be computed anew.
+    `measure(batch)` returns columns that no threshold touches; `decide(measures)` looks at the columns in
+    `looks_at` and returns one reason per row, null where the sample is kept. Fields that change a measure are
+    named in `measured_by`: only they make the measures be computed anew.
     """
 
     looks_at: ClassVar[tuple[str, ...]] = ()

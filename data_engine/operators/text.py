@@ -35,7 +35,7 @@ class TextQuality(Operator):
 
     def measure(self, batch: pa.Table) -> dict[str, pa.Array]:
         text = batch["text"]
-        length = pc.utf8_length(text)
+        length = pc.count_substring_regex(text, r"\S")
         latin_words = pc.count_substring_regex(text, r"[\p{Latin}]+")
         latin_letters = pc.count_substring_regex(text, r"\p{Latin}")
         return {
@@ -101,7 +101,10 @@ def duplicate_ngram_share(tokens: pa.Array, n: int) -> np.ndarray[tuple[int], np
     grams = np.stack([row[:count], *(codes[i : i + count] for i in range(n))], axis=1)[within]
     total = np.bincount(grams[:, 0], minlength=len(lengths))
     distinct = np.bincount(np.unique(grams, axis=0)[:, 0], minlength=len(lengths))
-    return 1.0 - distinct / np.maximum(total, 1) * (total > 0) - (total == 0)
+    share: np.ndarray[tuple[int], np.dtype[np.float64]] = (
+        1.0 - distinct / np.maximum(total, 1) * (total > 0) - (total == 0)
+    )
+    return share
 
 
 class Language(Operator):

@@ -4,6 +4,7 @@ Only paths travel to the workers, so no bytes pass through a shuffle or an objec
 written by the same code whoever runs it, so the outputs of all runners are equal byte for byte.
 """
 
+import importlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,14 +38,7 @@ def run(
     runner: RunnerName, work: Work, parts: Sequence[Path], out: Path, on_progress: Callable[[int, int], None]
 ) -> None:
     """Runs all partitions on the named runner; `on_progress(done, total)` is called as they finish."""
-    from data_engine.runners import local
-
-    if runner == "spark":
-        from data_engine.runners import spark as chosen
-    elif runner == "ray":
-        from data_engine.runners import ray as chosen
-    else:
-        chosen = local
+    chosen = importlib.import_module(f"data_engine.runners.{runner}")  # so that Spark and Ray load only if used
     with _watched(out, len(parts), on_progress):
         chosen.run(work, parts, out)
 

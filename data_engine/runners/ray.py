@@ -18,20 +18,32 @@ def start() -> Any:
         address = os.environ.get("RAY_ADDRESS")
         # Only paths pass through the object store, so a small one will do.
         local = {} if address else {"object_store_memory": 256 << 20, "include_dashboard": False}
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
+        _init(ray, {"address": address, "log_to_driver": False, "logging_level": "ERROR", **local})
     return ray
+
+
+def _init(ray: Any, options: dict[str, Any], tries: int = 3) -> None:
+    """Ray gives its raylet 30 fixed seconds to start, too few on a busy machine: asks again before giving up."""
+    for left in reversed(range(tries)):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if not left or "timed out during startup" not in str(error):
+                raise
 
 
 def run(work: Work, parts: Sequence[Path], out: Path) -> None:
     """A dead actor is restarted and its partition run again; the markers keep finished ones from repeating."""
     ray = start()
 
-    @ray.remote(num_cpus=1, max_restarts=3, max_task_retries=3)
     class Worker:
         def run(self, part: str) -> None:
             run_partition(work, Path(part), out)
 
+    worker = ray.remote(num_cpus=1, max_restarts=3, max_task_retries=3)(Worker)
     count = max(1, min(len(parts), int(ray.cluster_resources().get("CPU", 1))))
-    pool = ray.util.ActorPool([Worker.remote() for _ in range(count)])
+    pool = ray.util.ActorPool([worker.remote() for _ in range(count)])
     for _ in pool.map_unordered(lambda actor, part: actor.run.remote(part), [str(part) for part in parts]):
         pass

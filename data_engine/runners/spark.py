@@ -31,9 +31,7 @@ def session() -> "SparkSession":
         .config("spark.sql.execution.arrow.pyspark.enabled", "true")
     )
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # started by us, not by spark-submit
-        builder = builder.config("spark.driver.host", "127.0.0.1").config(
-            "spark.driver.bindAddress", "127.0.0.1"
-        )
+        builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     return spark

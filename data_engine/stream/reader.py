@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import xxhash
 
-from data_engine import sample as samples, tables
+from data_engine import sample as samples
 from data_engine.clips import Clip
 from data_engine.mixture import Order, Pool, epoch_order
 from data_engine.sample import Sample
@@ -150,12 +151,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _read_index(
-    folder: Path, manifest: Mapping[str, Any], split: str, corpora: Sequence[str] | None
-) -> pa.Table:
+def _read_index(folder: Path, manifest: Mapping[str, Any], split: str, corpora: Sequence[str] | None) -> pa.Table:
     parts = []
     for entry in manifest["splits"].get(split, []):
-        table = tables.pq.read_table(folder / entry["file"].replace(".tar", ".index.parquet"))
+        table = pq.read_table(folder / entry["file"].replace(".tar", ".index.parquet"))
         parts.append(table.append_column("shard", pa.array([entry["file"]] * len(table))))
     if not parts:
         raise StreamError(f"{folder}/manifest.json: no shards in split {split!r}")

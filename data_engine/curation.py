@@ -1,0 +1,42 @@
+"""What the steps of a curation run share: the recipe, the run folder, and how partitions are run."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from data_engine import tables
+from data_engine.recipe import Recipe
+from data_engine.runners import partition
+from data_engine.runners.partition import RunnerName, Work
+from data_engine.step import Counts, Run
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Curation:
+    """One run: the recipe, where it writes, which runner it was told to use, and whom to tell."""
+
+    recipe: Recipe
+    run: Run
+    runner: RunnerName | None = None
+    progress: Progress = lambda name, done, total: None
+
+    @property
+    def store(self) -> Path:
+        return self.run.out / "media"
+
+    def partitions(self, name: str, work: Work, table: pa.Table, size: int, folder: Path, usual: RunnerName) -> None:
+        """Cuts `table` into partitions and runs `work` over them on the usual runner, unless told otherwise."""
+        parts = tables.write_partitions(table, folder / "_in", size)
+        runner = (self.runner or usual) if table.num_rows else "local"
+        partition.run(runner, work, parts, folder, functools.partial(self.progress, name))
+
+
+def row_counts(folder: Path, *names: str) -> Counts:
+    """Rows of each of a step's tables; those of the first are the samples it keeps."""
+    counted = {name: tables.count(folder / name) for name in names}
+    return {**counted, "samples_kept": counted[names[0]]}

@@ -1,0 +1,195 @@
+"""The steps over all corpora: tokenizer, token counts, the gate, the mixing plan and the shards."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from data_engine import gates, mix, shards, tables, tokens
+from data_engine.chain import Chain
+from data_engine.curation import Curation, row_counts
+from data_engine.dedup.engine import engine_for
+from data_engine.runners import partition
+from data_engine.step import Counts, StepResult, modules
+from model.visual_tokens import visual_budget
+
+
+def tokenizer_folder(this: Curation, chains: Sequence[Chain]) -> Path:
+    """The recipe's tokenizer folder, or one trained on the kept text where the recipe names none."""
+    if this.recipe.tokenizer is not None:
+        return Path(this.recipe.root, this.recipe.tokenizer)
+
+    def build(folder: Path) -> Counts:
+        from model.tokenizer import train_bpe
+
+        found = [table for chain in chains for table in [tables.read(chain.dedup.table("samples"))]]
+        texts = sorted({text for table in found for text in _texts(table)})
+        train_bpe(texts, 8192, folder / "tokenizer")
+        return {"texts": len(texts), "characters": sum(map(len, texts))}
+
+    result = this.run.step(
+        "tokenizer",
+        config={"vocab_size": 8192},
+        inputs=[chain.dedup for chain in chains],
+        code=modules("model.tokenizer"),
+        build=build,
+    )
+    return result.table("tokenizer")
+
+
+def _texts(table: pa.Table) -> set[str]:
+    return {part["text"] for row in table["messages"].to_pylist() for m in row for part in m["parts"] if part["text"]}
+
+
+def count_tokens(this: Curation, name: str, chain: Chain, tokenizer: Path) -> StepResult:
+    counter = tokens.Counter(
+        preset=this.recipe.preset,
+        tokenizer=tokenizer,
+        frames=chain.probe.table("frames"),
+        fps=this.recipe.frames.fps,
+        max_side=this.recipe.shards.max_side,
+    )
+
+    def build(folder: Path) -> Counts:
+        media = tables.rows(chain.probe.table("media"), ["key", "height", "width"])
+        sizes = {row["key"]: (row["height"], row["width"]) for row in media}
+        work = functools.partial(tokens.count_partition, counter=counter, sizes=sizes)
+        found = tables.read(chain.dedup.table("samples"))
+        this.partitions(f"tokens {name}", work, found, 4096 if not _moving(found) else 64, folder, "ray")
+        return row_counts(folder, "tokens")
+
+    return this.run.step(
+        f"tokens.{name}",
+        config={
+            "preset": counter.preset,
+            "fps": counter.fps,
+            "max_side": counter.max_side,
+            "tokenizer": str(tokenizer.parent.name),
+        },
+        inputs=[chain.dedup, chain.probe],
+        code=modules("data_engine.tokens", "data_engine.clips", "model.visual_tokens", "model.slow_fast"),
+        build=build,
+    )
+
+
+def _moving(found: pa.Table) -> bool:
+    return "video" in found["modality"].unique().to_pylist()
+
+
+def run_gate(this: Curation, kept: Mapping[str, Chain], counted: Mapping[str, StepResult]) -> StepResult:
+    def build(folder: Path) -> Counts:
+        folders = {
+            name: {
+                "verdicts": chain.dedup.table("verdicts"),
+                "samples": chain.dedup.table("samples"),
+                "tokens": counted[name].table("tokens"),
+            }
+            for name, chain in kept.items()
+        }
+        return gates.validate(gates.metrics(folders, corpora_counts(this)), this.recipe.gates, folder)
+
+    return this.run.step(
+        "gate",
+        config=[gate.model_dump() for gate in this.recipe.gates],
+        inputs=[step for name, chain in kept.items() for step in (chain.ingest, chain.dedup, counted[name])],
+        code=modules("data_engine.gates"),
+        build=build,
+    )
+
+
+def plan_mix(this: Curation, kept: Mapping[str, Chain], counted: Mapping[str, StepResult]) -> StepResult:
+    def build(folder: Path) -> Counts:
+        folders = [(chain.dedup.table("samples"), counted[name].table("tokens")) for name, chain in kept.items()]
+        holdouts = {corpus.corpus: corpus.holdout for corpus in this.recipe.corpora}
+        return mix.build(folders, holdouts, this.recipe, engine_for(this.runner), folder)
+
+    return this.run.step(
+        "mix",
+        config={
+            "mixture": this.recipe.mixture.model_dump(),
+            "holdout": [corpus.holdout.model_dump() for corpus in this.recipe.corpora],
+            "shard_samples": this.recipe.shards.samples,
+        },
+        inputs=[step for name, chain in kept.items() for step in (chain.dedup, counted[name])],
+        code=modules("data_engine.mix", "data_engine.mixture"),
+        build=build,
+    )
+
+
+def write_shards(this: Curation, pool: StepResult, tokenizer: Path) -> StepResult:
+    recipe = this.recipe
+    frames = [result.table("frames") for name, result in this.run.done.items() if name.startswith("probe.")]
+    inputs = [pool, *(result for name, result in this.run.done.items() if name.startswith("probe."))]
+
+    def build(folder: Path) -> Counts:
+        layout = shards.Layout(
+            store=this.store,
+            frames=_joined(frames, folder / "_frames"),
+            fps=recipe.frames.fps,
+            threshold=visual_budget(recipe.preset).similarity,
+            max_side=recipe.shards.max_side,
+            preset=recipe.preset,
+        )
+        work = functools.partial(shards.shard_partition, layout=layout, folder=folder / "shards")
+        parts = tables.parts(pool.table("pool"))
+        report = functools.partial(this.progress, "shards")
+        partition.run(this.runner or "ray", work, parts, folder, report)
+        files = sorted((folder / "shards").glob("*.tar"))
+        about = {
+            "preset": recipe.preset,
+            "tokenizer": str(tokenizer.resolve()),
+            "mixture": recipe.mixture.model_dump(),
+        }
+        shards.write_manifest(folder / "shards", files, about)
+        return {
+            "shards": len(files),
+            "samples_kept": sum(map(tables.num_rows, parts)),
+        }
+
+    result = this.run.step(
+        "shards",
+        config={
+            "shards": recipe.shards.model_dump(),
+            "frames": recipe.frames.model_dump(),
+            "preset": recipe.preset,
+        },
+        inputs=inputs,
+        code=modules("data_engine.shards", "data_engine.clips", "data_engine.media"),
+        build=build,
+    )
+    _publish(result.table("shards"), this.run.out / "shards")
+    return result
+
+
+def _joined(folders: Sequence[Path], target: Path) -> Path:
+    """One folder that shows the frame tables of all corpora, by links."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in (file for folder in folders for file in tables.parts(folder)):
+        link = target / file.name
+        if not link.is_symlink():
+            link.symlink_to(file.resolve())
+    return target
+
+
+def _publish(folder: Path, link: Path) -> None:
+    """Points `DIR/shards` at the step that made them, in one rename."""
+    fresh = link.with_name(f".{link.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(folder.relative_to(link.parent))
+    fresh.replace(link)
+
+
+def corpora_counts(this: Curation) -> dict[str, dict[str, int]]:
+    """Per corpus: ingested = kept + dropped + quarantined, records that could not be read among the last."""
+    result = {}
+    for corpus in this.recipe.corpora:
+        read = this.run.done[f"ingest.{corpus.corpus}"].record["counts"]
+        final = this.run.done[f"dedup.{corpus.corpus}"].record["counts"]
+        result[corpus.corpus] = {
+            "ingested": read["samples"] + read["quarantine"],
+            "kept": final["samples_kept"],
+            "dropped": final["samples_dropped"],
+            "quarantined": final["samples_quarantined"] + read["quarantine"],
+        }
+    return result

@@ -1,0 +1,105 @@
+"""Operators against brute force, planted text and closed forms."""
+
+import math
+from collections import Counter
+from typing import Any
+
+import imagehash
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from data_engine import image_measures, judge
+from data_engine.operators import ocr, text
+from data_engine.operators.base import Operator
+
+
+def verdicts(operator: Operator, **columns: list[Any]) -> list[str | None]:
+    batch = pa.table(columns)
+    measured = {name: pa.array(batch[name]) for name in columns} | operator.measure(batch)
+    found: list[str | None] = operator.decide(pa.table(measured)).to_pylist()
+    return found
+
+
+def brute_duplicate_share(words: list[str], n: int) -> float:
+    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    return 1 - len(Counter(grams)) / len(grams) if grams else 0.0
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), max_size=12), max_size=8), st.integers(1, 4))
+def test_duplicate_ngrams_equal_brute_force(rows: list[list[str]], n: int) -> None:
+    found = text.duplicate_ngram_share(pa.array(rows, pa.list_(pa.string())), n)
+    assert found.tolist() == pytest.approx([brute_duplicate_share(row, n) for row in rows])
+
+
+def test_every_han_character_is_a_word() -> None:
+    assert text.words(pa.array(["红色的 frog!"])).to_pylist() == [["红", "色", "的", "frog!"]]
+
+
+def test_text_quality_tells_prose_from_the_rest() -> None:
+    prose = "The package manager keeps a record of every file that it has installed on this system."
+    chinese = "软件包管理器会记录它在系统上安装的每一个文件。"
+    table = "+----+----+ | -- | == | 12 | 34 | 56 | 78 | 90 | 11 | 22 |"
+    letters = "a b c d e f g h i j k l m n"
+    found = verdicts(text.TextQuality(), text=[prose, chinese, table, letters, "Too short."])
+    assert found == [None, None, "mostly symbols", "words too short", "too few words"]
+
+
+def test_language_by_script() -> None:
+    found = verdicts(text.Language(allowed=("en", "zh")), target=["A frog.", "一只青蛙。", "Лягушка.", "12345"])
+    assert found == [None, None, "language not wanted", "language not wanted"]
+
+
+def test_repetition_and_length() -> None:
+    repeated = " ".join(["one two three"] * 10)
+    assert verdicts(text.Repetition(max_duplicate_ngram_share=0.5), target=[repeated, "a b c d e"]) == [
+        "repeats itself",
+        None,
+    ]
+    assert verdicts(text.Length(min_words=2, max_words=4), target=["x", "青蛙", "a b c d e"]) == [
+        "target too short", None, "target too long"
+    ]  # fmt: skip
+
+
+def test_a_threshold_changes_no_measure_but_n_does() -> None:
+    def config(**fields: Any) -> Any:
+        return judge.measured_config([("repetition", text.Repetition(**fields))])
+
+    assert config(max_duplicate_ngram_share=0.1) == config(max_duplicate_ngram_share=0.9)
+    assert config(n=3) != config(n=4)
+
+
+def test_ocr_agreement_is_blind_to_white_space_and_case() -> None:
+    assert ocr.agreement("Car Parks\nExit", "carparks EXIT") == 1.0
+    assert ocr.agreement("abcd", "abxx") == pytest.approx(0.5)
+    assert ocr.agreement("abc", None) is None
+
+
+def test_missing_measures_break_no_rule() -> None:
+    from data_engine.operators.video import Motion
+
+    assert verdicts(Motion(min_motion=1.0), motion=[None, 0.5, 2.0]) == [None, "still video", None]
+
+
+def noise(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 255, (random.integers(4, 20), random.integers(4, 20), 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((160, 120)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_phash_equals_imagehash(seed: int) -> None:
+    assert image_measures.phash(noise(seed)) == int(str(imagehash.phash(Image.fromarray(noise(seed)))), 16)
+
+
+def test_entropy_and_sharpness_closed_forms() -> None:
+    grey = np.repeat(np.arange(256, dtype=np.uint8), 4).reshape(32, 32)
+    assert image_measures.entropy(grey) == pytest.approx(8.0)
+    assert image_measures.entropy(np.zeros((9, 9), np.uint8)) == 0.0
+    board = (np.indices((16, 16)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    assert image_measures.sharpness(board) == pytest.approx((4 * 255) ** 2)
+    assert image_measures.sharpness(np.full((16, 16), 7, np.uint8)) == 0.0
+    assert math.isclose(image_measures.sharpness(np.tile(np.arange(16, dtype=np.uint8), (16, 1))), 0.0)

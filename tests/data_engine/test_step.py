@@ -1,0 +1,94 @@
+"""Steps: done once per content, published whole, continued where they were killed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from data_engine import mixture, step, tables
+from data_engine.runners import partition
+from data_engine.step import Counts, CpuMeter, Run, StepResult
+
+
+def counted(
+    calls: list[str], run: Run, name: str = "count", config: object = 1, inputs: Sequence[StepResult | str] = ()
+) -> StepResult:
+    def build(folder: Path) -> Counts:
+        calls.append(name)
+        (folder / "data.txt").write_text("x" * 100)
+        return {"samples_kept": 4}
+
+    return run.step(name, config=config, inputs=inputs, code=[mixture], build=build)
+
+
+def test_the_same_work_is_not_done_twice(tmp_path: Path) -> None:
+    calls: list[str] = []
+    first, again = counted(calls, Run(tmp_path)), counted(calls, Run(tmp_path))
+    assert calls == ["count"] and first.folder == again.folder and again.reused and not first.reused
+    assert first.record["counts"] == {"samples_kept": 4} and first.record["bytes_per_sample_kept"] == 25
+    assert {"seconds", "cpu_seconds", "inputs", "code"} <= set(first.record)
+
+
+def test_other_settings_inputs_or_code_are_other_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    run = Run(tmp_path)
+    folders = {
+        counted(calls, run).folder,
+        counted(calls, run, config=2).folder,
+        counted(calls, run, inputs=["a"]).folder,
+    }
+    upstream = counted(calls, run, name="upstream", config=7)
+    folders.add(counted(calls, run, inputs=[upstream]).folder)
+    monkeypatch.setattr(step, "fingerprint_code", lambda modules: "edited")
+    folders.add(counted(calls, run).folder)
+    assert len(folders) == 5 and len(calls) == 6
+
+
+def test_a_step_that_fails_leaves_nothing_that_looks_done(tmp_path: Path) -> None:
+    def build(folder: Path) -> Counts:
+        (folder / "half.txt").write_text("half")
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        Run(tmp_path).step("fragile", config=1, inputs=[], code=[mixture], build=build)
+    assert not [p for p in (tmp_path / "steps").iterdir() if not p.name.startswith(".")]
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_a_killed_step_continues_with_the_partitions_left(tmp_path: Path) -> None:
+    seen: list[int] = []
+    broken = [True]
+
+    def work(table: pa.Table) -> dict[str, pa.Table]:
+        value = table["x"][0].as_py()
+        if value == 4 and broken:
+            broken.clear()
+            raise RuntimeError("killed")
+        seen.append(value)
+        return {"out": table}
+
+    def build(folder: Path) -> Counts:
+        parts = tables.write_partitions(pa.table({"x": list(range(10))}), folder / "_in", 2)
+        partition.run("local", work, parts, folder, lambda done, total: None)
+        return {"samples_kept": tables.count(folder / "out")}
+
+    def attempt() -> StepResult:
+        return Run(tmp_path).step("long", config=1, inputs=[], code=[mixture], build=build)
+
+    with pytest.raises(RuntimeError):
+        attempt()
+    assert seen == [0, 2]
+    result = attempt()
+    assert seen == [0, 2, 4, 6, 8] and result.record["counts"]["samples_kept"] == 10
+    assert tables.read(result.table("out"))["x"].to_pylist() == list(range(10))
+
+
+def test_cpu_seconds_include_child_processes() -> None:
+    import subprocess
+    import sys
+
+    with CpuMeter() as meter:
+        spin = "import time\nwhile time.process_time() < 1.5: pass"
+        subprocess.run([sys.executable, "-c", spin], check=True)
+    assert meter.seconds > 0.4  # a child that ends between two looks is counted up to the last look
