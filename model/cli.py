@@ -74,9 +74,7 @@ def as_json(planned: Planned, budget: VisualBudget) -> dict[str, Any]:
             "width": size[1],
             "tokens": num_tokens(size, budget.factor),
         }
-        for index, (time, label, size) in enumerate(
-            zip(planned.times, planned.labels, planned.plan.sizes, strict=True)
-        )
+        for index, (time, label, size) in enumerate(zip(planned.times, planned.labels, planned.plan.sizes, strict=True))
     ]
     return {
         "frames": frames,
@@ -101,9 +99,7 @@ def plan(
     """Shows which frames of a video are slow, which fast, and what each costs in tokens."""
     try:
         bounds = visual_budget(preset)
-        bounds = replace(
-            bounds, fps=fps or bounds.fps, video_total_tokens=budget or bounds.video_total_tokens
-        )
+        bounds = replace(bounds, fps=fps or bounds.fps, video_total_tokens=budget or bounds.video_total_tokens)
         planned = plan_file(video, bounds, keep_frames=image is not None)
     except ValueError as error:
         raise bad_input(error) from error

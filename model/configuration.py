@@ -40,13 +40,22 @@ class KeyeVisionConfig(PreTrainedConfig):  # type: ignore[misc]
 
 
 @strict
+class KeyeTextConfig(Qwen3Config):  # type: ignore[misc]
+    """Qwen3's, with `rope_parameters["mrope_section"]`: the rotary pairs of time, height and width."""
+
+    model_type = "KeyeVL1_5_text"
+    base_config_key = "text_config"
+    ignore_keys_at_rope_validation: ClassVar[set[str]] = {"mrope_section"}
+
+
+@strict
 class KeyeConfig(PreTrainedConfig):  # type: ignore[misc]
-    """The whole model. `text_config.rope_parameters["mrope_section"]` splits the rotary pairs over three axes."""
+    """The whole model. The placeholders' ids are the tokenizer's."""
 
     model_type = "KeyeVL1_5"
     sub_configs: ClassVar[dict[str, type[PreTrainedConfig]]] = {
         "vision_config": KeyeVisionConfig,
-        "text_config": Qwen3Config,
+        "text_config": KeyeTextConfig,
     }
     keys_to_ignore_at_inference = ("past_key_values",)
 
@@ -58,8 +67,6 @@ class KeyeConfig(PreTrainedConfig):  # type: ignore[misc]
 
     def __post_init__(self, **kwargs: Any) -> None:
         vision, text = self.vision_config, self.text_config
-        self.vision_config = (
-            KeyeVisionConfig(**(vision or {})) if not isinstance(vision, KeyeVisionConfig) else vision
-        )
-        self.text_config = Qwen3Config(**(text or {})) if not isinstance(text, Qwen3Config) else text
+        self.vision_config = KeyeVisionConfig(**(vision or {})) if not isinstance(vision, KeyeVisionConfig) else vision
+        self.text_config = KeyeTextConfig(**(text or {})) if not isinstance(text, KeyeTextConfig) else text
         super().__post_init__(**kwargs)

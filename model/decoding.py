@@ -52,7 +52,7 @@ def stream_frames(path: Path, fps: float, size: tuple[int, int]) -> Iterator[NDA
     height, width = size
     command = (
         ffmpeg.input(str(path))
-        .filter("fps", fps=fps, round="down", start_time=0)
+        .filter("fps", fps=fps, round="up", start_time=0)
         .filter("scale", width, height, flags="area")
         .output("pipe:", format="rawvideo", pix_fmt="rgb24")
         .compile(cmd=[_program("ffmpeg"), "-v", "error", "-nostdin"])

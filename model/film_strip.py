@@ -33,9 +33,7 @@ def draw(
     places, height = _layout([width for width, _ in sizes])
     strip = Image.new("RGB", (WIDTH, height), FILM)
     pen = ImageDraw.Draw(strip)
-    for frame, label, size, shown, (x, y), time in zip(
-        frames, labels, plan.sizes, sizes, places, times, strict=True
-    ):
+    for frame, label, size, shown, (x, y), time in zip(frames, labels, plan.sizes, sizes, places, times, strict=True):
         top = y + SLOW_HEIGHT - shown[1]
         strip.paste(Image.fromarray(frame).resize(shown, Image.Resampling.LANCZOS), (x, top))
         edge = SLOW_EDGE if label.is_slow else FAST_EDGE
@@ -66,9 +64,7 @@ def _layout(widths: Sequence[int]) -> tuple[list[tuple[int, int]], int]:
     return places, y + SLOW_HEIGHT + CAPTION + 2 * MARGIN + CAPTION
 
 
-def _write_legend(
-    pen: ImageDraw.ImageDraw, plan: VideoPlan, labels: Sequence[FrameLabel], height: int
-) -> None:
+def _write_legend(pen: ImageDraw.ImageDraw, plan: VideoPlan, labels: Sequence[FrameLabel], height: int) -> None:
     num_slow = sum(label.is_slow for label in labels)
     entries = [
         (f"{num_slow} slow frames x {num_tokens(plan.slow)} tokens", SLOW_EDGE),

@@ -15,8 +15,8 @@ from transformers import Qwen3Config, Qwen3Model
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, create_causal_mask, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLRotaryEmbedding
 
-from model.rope import KeyeRotaryEmbedding
 
 ATTENTION = "keye_packed"
 """Name of `packed_attention` among transformers' attention implementations."""
@@ -26,10 +26,16 @@ FILL = 0.75
 
 
 def build_language_model(config: Qwen3Config) -> Qwen3Model:
-    """Qwen3's own parts with the rotary embedding and the attention call replaced."""
+    """Qwen3's own parts, with Qwen2-VL's rotary embedding on three axes and our attention call.
+
+    Raises ValueError when the sections do not add up to the rotary pairs.
+    """
+    section = config.rope_parameters["mrope_section"]
+    if sum(section) * 2 != config.head_dim:
+        raise ValueError(f"mrope_section {section} must add up to head_dim / 2 = {config.head_dim / 2}")
     config._attn_implementation = ATTENTION
     model = Qwen3Model(config)
-    model.rotary_emb = KeyeRotaryEmbedding(config)
+    model.rotary_emb = Qwen2VLRotaryEmbedding(config)
     return model
 
 

@@ -84,9 +84,7 @@ class KeyeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
         grids = [(rows, columns) for _, rows, columns in grid_thw.tolist()]
         with torch.set_grad_enabled(torch.is_grad_enabled() and _trains(self.visual)):
             features = self.visual(pixel_values, grids)
-        with torch.set_grad_enabled(
-            torch.is_grad_enabled() and (features.requires_grad or _trains(self.mlp_AR))
-        ):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (features.requires_grad or _trains(self.mlp_AR))):
             return self.mlp_AR(features, grids)  # type: ignore[no-any-return]
 
     def embed(self, input_ids: Tensor, pixel_values: Tensor | None, grid_thw: Tensor | None) -> Tensor:
@@ -96,9 +94,7 @@ class KeyeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
         """
         embeds = self.get_input_embeddings()(input_ids)
         is_visual = (input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)
-        num_features = (
-            0 if grid_thw is None else int(grid_thw[:, 1:].prod(dim=1).sum()) // self.mlp_AR.merge**2
-        )
+        num_features = 0 if grid_thw is None else int(grid_thw[:, 1:].prod(dim=1).sum()) // self.mlp_AR.merge**2
         if int(is_visual.sum()) != num_features:
             raise ValueError(
                 f"{int(is_visual.sum())} visual placeholders in input_ids, {num_features} visual features "

@@ -124,9 +124,7 @@ class KeyeProcessor(ProcessorMixin):  # type: ignore[misc]
         return [_Medium(vt.image_text(*size), [(image, size)]) for image, size in sizes]
 
     def _videos(self, videos: Iterable[Video]) -> list[_Medium]:
-        plans = [
-            (video, vt.plan_video(video.is_slow, video.height, video.width, self._budget)) for video in videos
-        ]
+        plans = [(video, vt.plan_video(video.is_slow, video.height, video.width, self._budget)) for video in videos]
         return [
             _Medium(vt.video_text(plan, v.times, v.is_slow), list(zip(v.frames, plan.sizes, strict=True)))
             for v, plan in plans
@@ -159,9 +157,7 @@ class KeyeProcessor(ProcessorMixin):  # type: ignore[misc]
         for number, row in enumerate(rows):
             starts = [0, *np.cumsum([len(one) for one in row]).tolist()]
             if starts[-1] > length:
-                raise ProcessingError(
-                    f"row {number}: {starts[-1]} tokens do not fit in {length}; pack fewer samples"
-                )
+                raise ProcessingError(f"row {number}: {starts[-1]} tokens do not fit in {length}; pack fewer samples")
             places.append(list(zip(starts, row, strict=False)))
         return self._rows(places, length)
 
@@ -241,9 +237,7 @@ def _parts(message: Message) -> list[dict[str, Any]]:
 def _plain(text: str) -> str:
     found = [token for token in vt.CONTROL_TOKENS if token in text] if "<|" in text else []
     if found:
-        raise ProcessingError(
-            f"text holds the control token {found[0]}: remove it, or pass the media as a part"
-        )
+        raise ProcessingError(f"text holds the control token {found[0]}: remove it, or pass the media as a part")
     return text
 
 
@@ -259,9 +253,7 @@ def _next_medium(kind: str, media: dict[str, Iterator[_Medium]]) -> _Medium:
 def _refuse_unused(rest: dict[str, list[_Medium]]) -> None:
     for kind, unused in rest.items():
         if unused:
-            raise ProcessingError(
-                f"{len(unused)} more {kind}s than {kind} parts: add a part where each belongs"
-            )
+            raise ProcessingError(f"{len(unused)} more {kind}s than {kind} parts: add a part where each belongs")
 
 
 def _target_spans(pieces: Iterable[tuple[str, bool]], starts: list[int]) -> Iterator[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Positions on three axes (time, height, width): where each token is, and the rotary angles of it.
+"""Positions on three axes: time, height and width.
 
 Keye-VL-1.5 gives every image and every frame its own block: one time step, rows and columns counted
 from where the text before it stopped. Absolute time is text (the timestamps), never a position.
@@ -7,11 +7,7 @@ from where the text before it stopped. Absolute time is text (the timestamps), n
 from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from transformers import Qwen3Config
-from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
 
 Int = NDArray[np.int64]
 
@@ -34,9 +30,7 @@ def position_ids(is_visual: NDArray[np.bool_], grid_thw: Int, merge: int = 2) ->
     grids = np.asarray(grid_thw, dtype=np.int64).reshape(-1, 3)[:, 1:] // merge
     counts = grids.prod(axis=1)
     if counts.sum() != is_visual.sum():
-        raise ValueError(
-            f"{int(is_visual.sum())} visual tokens in the text, {int(counts.sum())} in the images"
-        )
+        raise ValueError(f"{int(is_visual.sum())} visual tokens in the text, {int(counts.sum())} in the images")
     advance = np.where(is_visual, 0, 1)
     (where,) = np.nonzero(is_visual)
     advance[where[np.cumsum(counts) - 1]] = grids.max(axis=1, initial=0)
@@ -45,29 +39,3 @@ def position_ids(is_visual: NDArray[np.bool_], grid_thw: Int, merge: int = 2) ->
     if len(grids):
         positions[:, where] += np.concatenate([_block(*grid) for grid in grids.tolist()], axis=1)
     return positions
-
-
-class KeyeRotaryEmbedding(Qwen3RotaryEmbedding):  # type: ignore[misc]
-    """Qwen3's rotary embedding on three axes.
-
-    `mrope_section` (for 8B 16, 24, 24) splits the rotary pairs into contiguous chunks for time, height and
-    width: Qwen2-VL's layout. Tokens with equal positions on all axes get exactly Qwen3's angles.
-    """
-
-    def __init__(self, config: Qwen3Config) -> None:
-        super().__init__(config)
-        section = self.config.rope_parameters["mrope_section"]
-        if sum(section) != len(self.inv_freq):
-            raise ValueError(f"mrope_section {section} must sum to head_dim / 2 = {len(self.inv_freq)}")
-
-    @torch.no_grad()
-    def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [B, L, head_dim], formed in float32, of positions [3, B, L] or [B, L]."""
-        if position_ids.dim() == 2:
-            position_ids = position_ids.expand(3, -1, -1)
-        chunks = self.inv_freq.float().split(self.config.rope_parameters["mrope_section"])
-        angles = torch.cat(
-            [axis[..., None] * chunk for axis, chunk in zip(position_ids.float(), chunks, strict=True)], -1
-        )
-        angles = torch.cat([angles, angles], dim=-1)
-        return angles.cos().to(x.dtype), angles.sin().to(x.dtype)

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 PATCH = 28
 """Side in pixels of the squares that are compared: one language-model token at native size."""
 
-TOLERANCE = 8.0
-"""Mean absolute difference over a patch, in grey levels of 255, up to which it counts as unchanged.
+TOLERANCE = 32.0
+"""Mean absolute difference over a patch, of 255 levels, up to which it counts as unchanged: an eighth.
 
-Compression and sensor noise on still parts of real clips stay under 4; an edge moving through a fifth
-of a patch at a contrast of 50 gives 10.
+Noise and a camera's slight sway on real clips stay far below; a thing of contrast 100 that enters a third
+of a patch goes over, as do other colours (red to blue 170, black to white 255, noise to noise 85). Half
+the frames of a street scene and of an animated film, at two a second, are then fast.
 """
 
 Image = NDArray[np.uint8]

@@ -37,7 +37,7 @@ CHAT_TEMPLATE = """\
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int, out: Path) -> PreTrainedTokenizerFast:
-    """Trains a byte-level BPE of `vocab_size` tokens in all, saves it to the folder `out` and returns it.
+    """Trains a byte-level BPE of at most `vocab_size` tokens in all and saves it to the folder `out`.
 
     The same texts give the same tokenizer. Raises ValueError when `vocab_size` has no room for the 256
     bytes and the special tokens.

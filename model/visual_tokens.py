@@ -104,9 +104,7 @@ def visual_budget(preset: str) -> VisualBudget:
     return VisualBudget(**section)
 
 
-def smart_resize(
-    height: int, width: int, *, min_pixels: int, max_pixels: int, factor: int = 28
-) -> tuple[int, int]:
+def smart_resize(height: int, width: int, *, min_pixels: int, max_pixels: int, factor: int = 28) -> tuple[int, int]:
     """The size near `height` x `width` whose sides are multiples of `factor` and whose area is in bounds.
 
     Keeps the aspect ratio as well as the grid allows. The released formula, with Python's banker's rounding.
@@ -115,9 +113,7 @@ def smart_resize(
     if min(height, width) < 1:
         raise VisualTokenError(f"{width} x {height} pixels: both sides must be at least 1")
     if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
-        raise VisualTokenError(
-            f"{width} x {height} pixels: aspect ratio over {MAX_ASPECT_RATIO}; crop it first"
-        )
+        raise VisualTokenError(f"{width} x {height} pixels: aspect ratio over {MAX_ASPECT_RATIO}; crop it first")
     rows, columns = max(1, round(height / factor)), max(1, round(width / factor))
     if rows * columns * factor**2 > max_pixels:
         shrink = math.sqrt(height * width / max_pixels)
@@ -201,8 +197,7 @@ def video_text(plan: VideoPlan, times: Sequence[float], is_slow: Sequence[bool])
     Slow `<|frame|>0.0<|video_pad|>*n`; fast frames have their pads inside `<|fast_start|>`, `<|fast_end|>`.
     """
     frames = [
-        frame_text(time, num_tokens(size), slow)
-        for time, size, slow in zip(times, plan.sizes, is_slow, strict=True)
+        frame_text(time, num_tokens(size), slow) for time, size, slow in zip(times, plan.sizes, is_slow, strict=True)
     ]
     return f"{VISION_START}{''.join(frames)}{VISION_END}"
 
