@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from data_engine import demo_corpora, machine
+from tests import small_corpora as small
 
 machine.prepare()
 
@@ -53,3 +54,23 @@ def ray() -> Iterator[Any]:
     module = runner.start()
     yield module
     module.shutdown()
+
+
+@pytest.fixture(scope="session")
+def small_corpora(corpora: Corpora, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small copy of every corpus; tests that change it copy it again."""
+    if skipped := [result.name for result in corpora.results if result.status == "skipped"]:
+        pytest.skip(f"needs every corpus, and these were not to be had: {', '.join(skipped)}")
+    return small.make(corpora.root, tmp_path_factory.mktemp("corpora"))
+
+
+@pytest.fixture(scope="session")
+def small_run(small_corpora: Path, spark: Any, ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole curation run over the small corpora, on Spark and Ray: its folder."""
+    from data_engine.curate import curate
+    from data_engine.recipe import load_recipe
+
+    out = tmp_path_factory.mktemp("run")
+    outcome = curate(load_recipe(small.recipe(small_corpora, out / "recipe.yaml")), out)
+    assert not outcome.failed
+    return out

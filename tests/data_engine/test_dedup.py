@@ -62,7 +62,8 @@ def test_perceptual_keeps_all_samples_of_the_kept_picture() -> None:
 
 
 @pytest.mark.parametrize("radius", [0, 4])
-def test_spark_and_duckdb_say_the_same(spark: Any, radius: int) -> None:
+@pytest.mark.usefixtures("spark")
+def test_spark_and_duckdb_say_the_same(radius: int) -> None:
     def both(find: Any, config: Any) -> tuple[Any, Any]:
         engines: tuple[Engine, Engine] = (duckdb_sql, spark_sql)
         first, second = (find(measured(), config, engine) for engine in engines)
