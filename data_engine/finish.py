@@ -1,6 +1,7 @@
 """The steps over all corpora: tokenizer, token counts, the gate, the mixing plan and the shards."""
 
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def tokenizer_folder(this: Curation, chains: Sequence[Chain]) -> Path:
         code=modules("model.tokenizer"),
         build=build,
     )
+    publish(result.table("tokenizer"), this.run.out / "tokenizer" / this.recipe.preset)
     return result.table("tokenizer")
 
 
@@ -138,7 +140,7 @@ def write_shards(this: Curation, pool: StepResult, tokenizer: Path) -> StepResul
         files = sorted((folder / "shards").glob("*.tar"))
         about = {
             "preset": recipe.preset,
-            "tokenizer": str(tokenizer.resolve()),
+            "tokenizer": tokenizer.parent.name if recipe.tokenizer is None else recipe.tokenizer,
             "mixture": recipe.mixture.model_dump(),
         }
         shards.write_manifest(folder / "shards", files, about)
@@ -158,7 +160,7 @@ def write_shards(this: Curation, pool: StepResult, tokenizer: Path) -> StepResul
         code=modules("data_engine.shards", "data_engine.clips", "data_engine.media"),
         build=build,
     )
-    _publish(result.table("shards"), this.run.out / "shards")
+    publish(result.table("shards"), this.run.out / "shards")
     return result
 
 
@@ -172,11 +174,12 @@ def _joined(folders: Sequence[Path], target: Path) -> Path:
     return target
 
 
-def _publish(folder: Path, link: Path) -> None:
-    """Points `DIR/shards` at the step that made them, in one rename."""
+def publish(folder: Path, link: Path) -> None:
+    """Points a lasting name (`DIR/shards`) at the step folder that holds it now, in one rename."""
+    link.parent.mkdir(parents=True, exist_ok=True)
     fresh = link.with_name(f".{link.name}.new")
     fresh.unlink(missing_ok=True)
-    fresh.symlink_to(folder.relative_to(link.parent))
+    fresh.symlink_to(os.path.relpath(folder, link.parent))
     fresh.replace(link)
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from data_engine import video
 from data_engine.media import MediaError, MediaStore
-from data_engine.recipe import RecipeError, Source, Strict
+from data_engine.recipe import Source, Strict
 from data_engine.sample import Sample
 from data_engine.sources.common import (
     VIDEO_SUFFIXES,
@@ -29,7 +29,7 @@ VIDEOS = "videos"
 
 
 class VideoTruthOptions(Strict):
-    """What to cut. `names`: for each file what it is called, by language; which_clip needs them.
+    """What to cut. `names`: what files are called, by language; which_clip uses only those that have one.
 
     `clip_seconds`: the shortest and the longest clip. `num`: how many of each task.
     """
@@ -59,28 +59,13 @@ class VideoTruthOptions(Strict):
 
 
 def units(root: Path, options: dict[str, Any]) -> list[str]:
-    """`videos`, which tells of those that cannot be cut from, and ranges of tasks, `splice_time#0-50`.
-
-    Raises RecipeError if a video has no name although which_clip asks for it.
-    """
+    """`videos`, which tells of those that cannot be cut from, and ranges of tasks, `splice_time#0-50`."""
     parsed = parse_options(VideoTruthOptions, options, "video_truth")
-    if parsed.num.get("which_clip"):
-        _check_names(files(root, VIDEO_SUFFIXES), parsed)
     found = [VIDEOS] if files(root, VIDEO_SUFFIXES) else []
     for task, count in parsed.num.items():
         starts = range(0, count, UNIT_TASKS)
         found += [f"{task}#{start}-{min(start + UNIT_TASKS, count)}" for start in starts]
     return found
-
-
-def _check_names(names: list[str], options: VideoTruthOptions) -> None:
-    for name in names:
-        missing = [language for language in options.languages if language not in options.names.get(name, {})]
-        if missing:
-            raise RecipeError(
-                f"options of format 'video_truth': names: which_clip needs the name of {name!r} "
-                f"in {', '.join(missing)}; add it, or set num.which_clip to 0"
-            )
 
 
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
@@ -93,12 +78,17 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
     usable = {name: _usable(folder_of(root) / name, cut) for name in files(root, VIDEO_SUFFIXES)}
     task, _, span = unit.partition("#")
     enough = 2 if task in NEED_TWO_FILMS else 1
-    good = {name: seconds for name, seconds in usable.items() if isinstance(seconds, float)}
+    good = {
+        name: seconds
+        for name, seconds in usable.items()
+        if isinstance(seconds, float) and (task != "which_clip" or _is_named(name, options))
+    }
     if unit == VIDEOS:
         faults = {name: fault for name, fault in usable.items() if isinstance(fault, str)}
         yield from (Quarantined(corpus, name, "video", fault) for name, fault in faults.items())
     elif len(good) < enough:
-        reason = f"needs {enough} usable videos, the folder has {len(good)}"
+        named = " with a name in every language" if task == "which_clip" else ""
+        reason = f"needs {enough} usable videos{named}, the folder has {len(good)}"
         yield Quarantined(corpus, unit, "video", reason)
     else:
         films = [
@@ -113,6 +103,10 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
             yield make_sample(
                 corpus, _as_task(source, task), messages, media, origin=origin, group=f"{corpus}/{origin}"
             )
+
+
+def _is_named(name: str, options: VideoTruthOptions) -> bool:
+    return all(language in options.names.get(name, {}) for language in options.languages)
 
 
 def _as_task(source: Source, task: str) -> Source:

@@ -1,0 +1,89 @@
+"""The corpora of a run, with their rights, and what became of their samples: the table and the funnels."""
+
+import re
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from data_engine import catalog
+from data_engine.report.html import NotRun, read_json, render, step_record
+
+STEP_NAMES = {"read": "read", "media": "media, label"}
+NO_RUN = "not run yet: keyeforge data curate RECIPE --out DIR"
+
+
+def steps(data: Path) -> dict[str, Path]:
+    """The run's step folders by name. Raises NotRun where nothing was curated."""
+    try:
+        return catalog.steps(data)
+    except catalog.CatalogError as error:
+        raise NotRun(NO_RUN) from error
+
+
+def corpora(data: Path) -> list[str]:
+    """The corpora of the run whose verdicts are there, in the recipe's order. Raises NotRun where there are none."""
+    found = [name.removeprefix("dedup.") for name in steps(data) if name.startswith("dedup.")]
+    if not found:
+        raise NotRun(NO_RUN)
+    return found
+
+
+def table(data: Path) -> Markup:
+    """Each corpus with its rights and its four counts; then the packages that were fetched, if the run says."""
+    counts = read_json(data / "summary.json", NO_RUN)["corpora"]
+    found = [{"name": name, "sources": _sources(data, name), **counts[name]} for name in corpora(data)]
+    columns = ("ingested", "kept", "dropped", "quarantined")
+    totals = {column: sum(row[column] for row in found) for column in columns}
+    fetched = read_json(data / "fetch.json", "") if (data / "fetch.json").is_file() else []
+    skipped = [item for item in fetched if item["status"] == "skipped"]
+    return render("corpora.html.jinja", corpora=found, totals=totals, fetched=fetched, skipped=skipped)
+
+
+def _sources(data: Path, corpus: str) -> list[dict[str, Any]]:
+    sources: list[dict[str, Any]] = step_record(steps(data)[f"ingest.{corpus}"])["config"]["sources"]
+    return sources
+
+
+def funnel(data: Path) -> Markup:
+    """Per corpus, a bar for each operator: who is left, who is dropped there, and for which reasons."""
+    names = corpora(data)
+    why = catalog.reasons(data)
+    rows = catalog.funnel(data)
+    return render(
+        "funnel.html.jinja",
+        corpora=[
+            _funnel(name, [row for row in rows if row["corpus"] == name], [row for row in why if row["corpus"] == name])
+            for name in names
+        ],
+    )
+
+
+def _funnel(corpus: str, rows: Sequence[dict[str, Any]], why: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    first = max(rows[0]["seen"], 1)
+    steps_ = [
+        {
+            "name": STEP_NAMES.get(row["operator"], row["operator"].replace("dedup.", "duplicates, ")),
+            "left": row["seen"] - row["dropped"],
+            "dropped": row["dropped"],
+            "left_percent": 100 * (row["seen"] - row["dropped"]) / first,
+            "dropped_percent": 100 * row["dropped"] / first,
+            "reasons": merged(r for r in why if _step_of(r["operator"]) == row["operator"]),
+        }
+        for row in rows
+    ]
+    return {"name": corpus, "seen": rows[0]["seen"], "left": steps_[-1]["left"], "steps": steps_}
+
+
+def _step_of(operator: str) -> str:
+    """The step that a reason belongs to: a missing label is found together with unusable media."""
+    return "media" if operator == "label" else operator
+
+
+def merged(reasons: Any) -> list[tuple[str, int]]:
+    """Reasons that differ only in the file or number they name, as one, the commonest first."""
+    alike = [(re.sub(r"\S+\.\w{2,5}\b|\b\d[\d.,]*\b", "…", row["reason"]), row["count"]) for row in reasons]
+    groups = groupby(sorted(alike), key=lambda pair: pair[0])
+    return sorted(((reason, sum(n for _, n in found)) for reason, found in groups), key=lambda pair: -pair[1])

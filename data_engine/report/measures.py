@@ -1,0 +1,138 @@
+"""How the measures of each corpus are spread, with the recipe's thresholds."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+from markupsafe import Markup
+
+from data_engine import catalog
+from data_engine.judge import OPERATORS
+from data_engine.report import figures
+from data_engine.report.corpora import corpora
+from data_engine.report.figures import Threshold, Values
+from data_engine.report.html import number, render, svg
+
+FEW = 3
+"""Up to so many distinct values are listed, not drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A column that an operator looks at: its values of kept and of dropped samples, and the recipe's bounds."""
+
+    corpus: str
+    operator: str
+    column: str
+    kept: list[Any]
+    dropped: list[Any]
+    thresholds: list[Threshold]
+    settings: dict[str, Any]
+
+    @property
+    def is_number(self) -> bool:
+        return not any(isinstance(value, str) for value in (self.kept + self.dropped)[:1])
+
+    def counts(self) -> list[tuple[str, int, int]]:
+        """(value, kept, dropped) per distinct value, the commonest first."""
+        kept, dropped = Counter(self.kept), Counter(self.dropped)
+        return [(str(value), kept[value], dropped[value]) for value, _ in (kept + dropped).most_common()]
+
+
+def measured(data: Path, corpus: str) -> list[Measured]:
+    """Every column that the corpus's operators look at, in the order of the recipe."""
+    with catalog.open_catalog(data) as connection:
+        ran = catalog.rows(
+            connection,
+            """SELECT DISTINCT "order", operator, settings FROM lineage WHERE corpus = ? ORDER BY "order", settings""",
+            corpus,
+        )
+        columns = _columns(connection)
+        return [
+            _measured(connection, corpus, row["operator"], column, json.loads(row["settings"]))
+            for row in ran
+            for column in (OPERATORS[row["operator"]].looks_at if row["operator"] in OPERATORS else ())
+            if column in columns
+        ]
+
+
+def _columns(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    return set(connection.sql("SELECT * FROM measures LIMIT 0").columns)
+
+
+def _measured(
+    connection: duckdb.DuckDBPyConnection, corpus: str, operator: str, column: str, settings: dict[str, Any]
+) -> Measured:
+    rows = catalog.rows(
+        connection,
+        f"""SELECT m."{column}" AS value, v.status = 'kept' AS kept
+            FROM measures AS m JOIN verdicts AS v
+              ON v.id = m.id AND v.origin IS NOT DISTINCT FROM m.origin AND v.corpus = m.corpus
+            WHERE m.corpus = ? AND m."{column}" IS NOT NULL""",
+        corpus,
+    )
+    kept = [row["value"] for row in rows if row["kept"]]
+    dropped = [row["value"] for row in rows if not row["kept"]]
+    return Measured(corpus, operator, column, kept, dropped, thresholds(column, settings), settings)
+
+
+def thresholds(column: str, settings: Mapping[str, Any]) -> list[Threshold]:
+    """The settings that bound `column`: `min_` or `max_` and the end of its name, as min_words of target_words."""
+    return [
+        Threshold(side, float(value))
+        for side in ("min", "max")
+        for name, value in sorted(settings.items())
+        if name.startswith(f"{side}_") and column.endswith(name.removeprefix(f"{side}_"))
+    ]
+
+
+def draw(one: Measured) -> Markup | None:
+    """The histogram of a measure, or None where a few words say as much."""
+    if not one.is_number or len(set(one.kept + one.dropped)) <= FEW:
+        return None
+    label = one.column.replace("_", " ")
+    figure = figures.histogram(_array(one.kept), _array(one.dropped), one.thresholds, label)
+    return svg(figure, f"Histogram of {label} in {one.corpus}")
+
+
+def _array(values: list[Any]) -> Values:
+    return np.array(values, dtype=np.float64)
+
+
+def histograms(data: Path) -> Markup:
+    """Per corpus, the histograms of its measures; a measure with hardly any values is told in words."""
+    return render("measures.html.jinja", corpora={name: _cards(data, name) for name in corpora(data)})
+
+
+def _cards(data: Path, corpus: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "operator": one.operator,
+            "column": one.column.replace("_", " "),
+            "plot": draw(one),
+            "counts": [(_shown(value), kept, dropped) for value, kept, dropped in one.counts()[: 2 * FEW]],
+            "bounds": bounds(one),
+        }
+        for one in measured(data, corpus)
+        if one.kept or one.dropped
+    ]
+
+
+def _shown(value: str) -> str:
+    try:
+        return number(float(value))
+    except ValueError:
+        return value
+
+
+def bounds(one: Measured) -> str:
+    """The recipe's rule in words: `at least 32, at most 60`."""
+    words = {"min": "at least", "max": "at most"}
+    said = [f"{words[bound.side]} {bound.value:g}" for bound in one.thresholds]
+    allowed = one.settings.get("allowed") if not one.is_number else None
+    return ", ".join(said) or (f"allowed: {', '.join(allowed)}" if allowed else "no bound of its own")

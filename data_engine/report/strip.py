@@ -1,0 +1,111 @@
+"""The slow-fast film strip of a clip of the run: which frames are slow, which fast, what each costs, and why."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from data_engine import catalog
+from data_engine.clips import Clip, build
+from data_engine.media import decode_image
+from data_engine.report import figures
+from data_engine.report.corpora import steps
+from data_engine.report.html import NotRun, data_uri, render, step_record, svg
+from data_engine.sample import Part, Sample, from_row
+from data_engine.shards import visual_parts
+from model.film_strip import draw
+from model.slow_fast import FrameLabel
+from model.visual_tokens import VideoPlan, VisualBudget, num_tokens, plan_video, visual_budget
+
+MISSING = "not run yet: the run has counted no video's tokens"
+
+# Clips that mix slow and fast frames evenly show most; of equals, the one with more frames.
+_CHOOSE = """
+SELECT s.* FROM samples AS s JOIN tokens AS t ON t.id = s.id AND t.corpus = s.corpus
+WHERE t.slow_frames + t.fast_frames > 1 AND len(s.media) BETWEEN 1 AND 2
+ORDER BY len(s.media) DESC, abs(t.slow_frames - t.fast_frames), t.slow_frames + t.fast_frames DESC, s.id LIMIT 64
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A clip as the model of `preset` is shown it. `cuts` are the seconds at which a span ends and another begins."""
+
+    sample: Sample
+    clip: Clip
+    plan: VideoPlan
+    budget: VisualBudget
+    preset: str
+    cuts: list[float]
+
+    @property
+    def labels(self) -> list[FrameLabel]:
+        return [FrameLabel(slow, alike) for slow, alike in zip(self.clip.is_slow, self.clip.similarity, strict=True)]
+
+    def image(self) -> Image.Image:
+        """The strip drawn, 1280 pixels wide."""
+        return draw([decode_image(jpeg) for jpeg in self.clip.frames], self.labels, self.plan, self.clip.times)
+
+    def curve(self) -> figures.Figure:
+        """Each frame's similarity to the latest slow frame, with the threshold."""
+        return figures.similarities(self.clip.times, self.clip.similarity, self.clip.is_slow, self.budget.similarity)
+
+
+def choose(data: Path) -> Sample:
+    """A sample of the run with one video part, cut from two spans if there is one. Raises NotRun."""
+    steps(data)
+    with catalog.open_catalog(data) as connection:
+        if not catalog.has(connection, "tokens"):
+            raise NotRun(MISSING)
+        found = [from_row(row) for row in catalog.rows(connection, _CHOOSE)]
+    single = [sample for sample in found if len(_videos(sample)) == 1]
+    if not single:
+        raise NotRun(MISSING)
+    return single[0]
+
+
+def _videos(sample: Sample) -> list[Part]:
+    return [part for part in visual_parts(sample) if part.kind == "video"]
+
+
+def strip(data: Path, sample: Sample) -> Strip:
+    """The plan of a sample's first video part, as the run counted it."""
+    folders = steps(data)
+    config = step_record(folders[f"tokens.{sample.corpus}"])["config"]
+    budget = visual_budget(config["preset"])
+    spans = [sample.media[index] for index in _videos(sample)[0].media]
+    clip = build(
+        spans, folders[f"probe.{sample.corpus}"] / "frames", fps=config["fps"], threshold=budget.similarity
+    )
+    plan = plan_video(clip.is_slow, clip.height, clip.width, budget)
+    lengths = [item.end - item.start for item in spans if item.start is not None and item.end is not None]
+    return Strip(sample, clip, plan, budget, config["preset"], np.cumsum(lengths)[:-1].tolist())
+
+
+def section(data: Path) -> Markup:
+    found = strip(data, choose(data))
+    buffer = io.BytesIO()
+    found.image().save(buffer, "JPEG", quality=86)
+    slow = sum(found.clip.is_slow)
+    return render(
+        "strip.html.jinja",
+        uri=data_uri(buffer.getvalue()),
+        curve=svg(found.curve(), "Similarity of each frame to the latest slow frame"),
+        strip=found,
+        slow=slow,
+        fast=len(found.clip.is_slow) - slow,
+        slow_tokens=num_tokens(found.plan.slow),
+        fast_tokens=num_tokens(found.plan.fast),
+        frames=_frames(found),
+    )
+
+
+def _frames(found: Strip) -> list[dict[str, float | bool]]:
+    columns = zip(found.clip.times, found.clip.is_slow, found.clip.similarity, found.plan.sizes, strict=True)
+    return [
+        {"time": time, "slow": slow, "similarity": alike, "tokens": num_tokens(size)}
+        for time, slow, alike, size in columns
+    ]
