@@ -17,7 +17,6 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, create_caus
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLRotaryEmbedding
 
-
 ATTENTION = "keye_packed"
 """Name of `packed_attention` among transformers' attention implementations."""
 

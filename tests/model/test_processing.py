@@ -184,7 +184,7 @@ def test_packed_rows_hold_their_samples(processor: KeyeProcessor, picture: np.nd
     torch.testing.assert_close(
         tensors["pixel_values"], torch.from_numpy(np.concatenate([one.pixel_values for one in (a, b, c)]))
     )
-    with pytest.raises(ProcessingError, match="row 1: .* do not fit in 40"):
+    with pytest.raises(ProcessingError, match=r"row 1: .* do not fit in 40"):
         processor.pack([[short(processor, "What?")], [a, b]], 40)
 
 

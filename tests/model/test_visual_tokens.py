@@ -136,5 +136,5 @@ def test_every_preset_has_a_budget_that_fits_its_context() -> None:
     for name in names:
         budget, context = visual_budget(name), load_preset(name)["context"]
         assert max(budget.image_max_tokens, budget.video_total_tokens) < context
-    with pytest.raises(ValueError, match="there are: .*tiny"):
+    with pytest.raises(ValueError, match=r"there are: .*tiny"):
         visual_budget("huge")

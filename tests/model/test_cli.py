@@ -1,0 +1,114 @@
+"""Plans of real video files: decoded by ffmpeg, written by ffmpeg here with planted content."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from model.cli import app, plan_file
+from model.decoding import VideoError, probe, stream_frames
+from model.visual_tokens import visual_budget
+
+pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg on PATH")
+RUN = CliRunner()
+
+
+def write(path: Path, frames: np.ndarray, fps: int = 10) -> Path:
+    """A lossless video of `frames` [N, H, W, 3]."""
+    _, height, width, _ = frames.shape
+    command = ["ffmpeg", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
+    command += ["-r", str(fps), "-i", "pipe:", "-c:v", "ffv1", "-pix_fmt", "bgr0", str(path)]
+    subprocess.run(command, input=frames.tobytes(), check=True)
+    return path
+
+
+@pytest.fixture
+def counter(tmp_path: Path) -> Path:
+    """43 grey frames at 10 a second, frame i of level 5 i."""
+    levels = 5 * np.arange(43, dtype=np.uint8)
+    return write(tmp_path / "counter.mkv", np.broadcast_to(levels[:, None, None, None], (43, 48, 64, 3)).copy())
+
+
+@pytest.fixture
+def cut(tmp_path: Path) -> Path:
+    """4 seconds: two of one noise picture, then two of another: one cut, at 2.0 s."""
+    random = np.random.default_rng(0)
+    shots = random.integers(0, 256, (2, 240, 320, 3), dtype=np.uint8)
+    return write(tmp_path / "cut.mkv", shots.repeat(20, axis=0))
+
+
+@pytest.mark.parametrize(("fps", "shown"), [(2, [0, 5, 10, 15, 20, 25, 30, 35, 40]), (0.7, [0, 14, 28, 42])])
+def test_a_frame_is_the_one_on_screen_at_its_time(counter: Path, fps: float, shown: list[int]) -> None:
+    frames = list(stream_frames(counter, fps, (24, 32)))
+    assert [frame.shape for frame in frames] == [(24, 32, 3)] * len(shown)
+    assert [round(float(frame.mean()) / 5) for frame in frames] == shown
+
+
+def test_probe_reads_size_and_duration(counter: Path) -> None:
+    info = probe(counter)
+    assert (info.height, info.width) == (48, 64)
+    assert info.duration == pytest.approx(4.3)
+
+
+def test_plan_finds_the_cut(cut: Path) -> None:
+    result = RUN.invoke(app, ["plan", str(cut), "--json", "--budget", "300"])
+    assert result.exit_code == 0
+    data = json.loads(result.stdout)
+    assert [frame["kind"] for frame in data["frames"]] == ["slow", *["fast"] * 3, "slow", *["fast"] * 3]
+    assert [frame["time"] for frame in data["frames"]] == [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5]
+    assert [frame["index"] for frame in data["frames"]] == list(range(8))
+    assert (data["slow_frames"], data["fast_frames"], data["budget"]) == (2, 6, 300)
+    assert data["total_tokens"] == sum(frame["tokens"] for frame in data["frames"]) <= 300
+    assert all(f["tokens"] == f["height"] * f["width"] // 784 for f in data["frames"])
+
+
+def test_too_many_frames_are_spread_over_the_whole_video(cut: Path) -> None:
+    budget = visual_budget("tiny")
+    planned = plan_file(cut, type(budget)(fps=10, max_frames=4, frame_max_tokens=16))
+    assert planned.times == [0, 1, 2, 3]
+    assert planned.frames == []
+
+
+def test_the_film_strip_shows_every_frame(cut: Path, tmp_path: Path) -> None:
+    """Two slow frames in the colour of slow frames and six in that of fast ones: edges are counted."""
+    target = tmp_path / "strip.png"
+    assert RUN.invoke(app, ["plan", str(cut), "--image", str(target)]).exit_code == 0
+    strip = np.asarray(Image.open(target))
+    for colour, count in (((0xF2, 0xA3, 0x3A), 2), ((0x5B, 0x7F, 0xA6), 6)):
+        row = (strip == colour).all(-1)
+        edges = [(np.diff(line.astype(int)) == 1).sum() + line[0] for line in row]
+        assert max(edges) >= 2 * count
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["missing.mp4"], "missing.mp4: no such file"),
+        (["{cut}", "--preset", "huge"], "no model preset 'huge'"),
+        (["{cut}", "--budget", "3"], "the budget is 3"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(cut: Path, arguments: list[str], reason: str) -> None:
+    result = RUN.invoke(app, ["plan", *(argument.format(cut=cut) for argument in arguments)])
+    assert result.exit_code == 2
+    assert reason in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_broken_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "text.mp4"
+    path.write_text("no video")
+    with pytest.raises(VideoError, match=r"text\.mp4: not a media file"):
+        probe(path)
+
+
+def test_info_lists_every_preset() -> None:
+    result = RUN.invoke(app, ["info"])
+    assert result.exit_code == 0
+    assert "8,643.8 M" in result.stdout
+    assert RUN.invoke(app, ["info", "huge"]).exit_code == 2
