@@ -1,5 +1,6 @@
 """Runs partitions on a pool of Ray actors: a model that `work` loads stays loaded in its actor."""
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ def start() -> Any:
     return ray
 
 
-def _init(ray: Any, options: dict[str, Any], tries: int = 3) -> None:
+def _init(ray: Any, options: dict[str, Any], tries: int = 5) -> None:
     """Ray gives its raylet 30 fixed seconds to start, too few on a busy machine: asks again before giving up."""
     for left in reversed(range(tries)):
         try:
@@ -34,16 +35,26 @@ def _init(ray: Any, options: dict[str, Any], tries: int = 3) -> None:
                 raise
 
 
+class Worker:
+    """One process of the pool: what it has imported and loaded stays loaded for all that follows."""
+
+    def run(self, work: Work, part: str, out: str) -> None:
+        run_partition(work, Path(part), Path(out))
+
+
+@functools.cache
+def _pool(job: str) -> list[Any]:  # noqa: ARG001 - a cluster started anew is another job, and gets a pool of its own
+    """The pool of the job that is running: one actor per core, started once."""
+    import ray
+
+    actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=3)(Worker)
+    return [actor.remote() for _ in range(max(1, int(ray.cluster_resources().get("CPU", 1))))]
+
+
 def run(work: Work, parts: Sequence[Path], out: Path) -> None:
     """A dead actor is restarted and its partition run again; the markers keep finished ones from repeating."""
     ray = start()
-
-    class Worker:
-        def run(self, part: str) -> None:
-            run_partition(work, Path(part), out)
-
-    worker = ray.remote(num_cpus=1, max_restarts=3, max_task_retries=3)(Worker)
-    count = max(1, min(len(parts), int(ray.cluster_resources().get("CPU", 1))))
-    pool = ray.util.ActorPool([worker.remote() for _ in range(count)])
-    for _ in pool.map_unordered(lambda actor, part: actor.run.remote(part), [str(part) for part in parts]):
+    shared = ray.put(work)
+    pool = ray.util.ActorPool(_pool(ray.get_runtime_context().get_job_id()))
+    for _ in pool.map_unordered(lambda actor, part: actor.run.remote(shared, part, str(out)), map(str, parts)):
         pass
