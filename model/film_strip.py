@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from model.slow_fast import FrameLabel
-from model.visual_tokens import VideoPlan, num_tokens
+from model.visual_tokens import Size, VideoPlan, num_tokens
 
 WIDTH = 1280
 """Pixels the strip may be wide before it goes on in the next row."""
@@ -29,7 +29,7 @@ def draw(
 
     Each frame carries its time and tokens below it and the colour of its kind around it.
     """
-    sizes = [_shown_size(plan, index) for index in range(len(frames))]
+    sizes = [_shown_size(frame, size, plan) for frame, size in zip(frames, plan.sizes, strict=True)]
     places, height = _layout([width for width, _ in sizes])
     strip = Image.new("RGB", (WIDTH, height), FILM)
     pen = ImageDraw.Draw(strip)
@@ -45,10 +45,10 @@ def draw(
     return strip
 
 
-def _shown_size(plan: VideoPlan, index: int) -> tuple[int, int]:
-    """(width, height) in pixels of a frame on the strip: areas in proportion to tokens."""
-    height, width = plan.sizes[index]
-    tall = SLOW_HEIGHT * (num_tokens((height, width)) / num_tokens(plan.slow)) ** 0.5
+def _shown_size(frame: NDArray[np.uint8], size: Size, plan: VideoPlan) -> tuple[int, int]:
+    """(width, height) in pixels of a frame on the strip: undistorted, areas in proportion to tokens."""
+    height, width, _ = frame.shape
+    tall = SLOW_HEIGHT * (num_tokens(size) / num_tokens(plan.slow)) ** 0.5
     return max(1, round(tall * width / height)), max(1, round(tall))
 
 

@@ -273,10 +273,11 @@ def _shape(picture: Picture) -> Size:
 
 def _resized(picture: Picture, size: Size) -> NDArray[np.uint8]:
     """uint8 [H, W, 3] at `size`: bicubic with antialias (PIL), untouched when the size is right."""
-    if _shape(picture) != size:
-        image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-        picture = image.convert("RGB").resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    return np.asarray(picture.convert("RGB") if isinstance(picture, Image.Image) else picture)
+    if _shape(picture) == size and not isinstance(picture, Image.Image):
+        return picture
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
 def _patches(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

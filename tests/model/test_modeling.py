@@ -188,7 +188,7 @@ def test_frozen_parts_keep_no_activations(model: KeyeForConditionalGeneration, p
 def test_a_saved_model_loads_bit_exact(
     model: KeyeForConditionalGeneration, processor: KeyeProcessor, tmp_path: Path
 ) -> None:
-    tensors = inputs(processor.batch(samples(processor)))
+    tensors = inputs(processor.pack([samples(processor)], 400))
     model.save_pretrained(tmp_path)
     loaded = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
     assert isinstance(loaded, KeyeForConditionalGeneration)
