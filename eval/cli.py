@@ -1,0 +1,53 @@
+"""`keyeforge eval`: judge a checkpoint, and write a run's report."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(help="Judge checkpoints on benchmarks, and write a run's report.", no_args_is_help=True)
+console = Console()
+DataOption = Annotated[Path, typer.Option("--data", help="The run's folder; relative paths start there.")]
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="What is judged on what, e.g. eval/recipes/demo.yaml.")],
+    data: DataOption = Path("build/demo"),
+) -> None:
+    """Asks a checkpoint all questions of its tasks. Answers are cached by weights, prompt and pixels."""
+    from data_engine.cli import progress_bar
+    from data_engine.recipe import RecipeError, parse_yaml
+    from eval.evaluate import Evaluation, evaluate
+    from eval.tasks.easy_vqa import TaskError
+    from train.stages import StageError
+
+    try:
+        with progress_bar(console) as bar:
+            tasks: dict[str, Any] = {}
+
+            def progress(name: str, done: int, total: int) -> None:
+                if name not in tasks:
+                    tasks[name] = bar.add_task(name, total=total)
+                bar.update(tasks[name], completed=done)
+
+            summaries = evaluate(parse_yaml(recipe, Evaluation), data, progress)
+    except (RecipeError, StageError, TaskError) as error:
+        Console(stderr=True).print(str(error), style="red", soft_wrap=True, highlight=False)
+        raise typer.Exit(2) from error
+    for name, summary in summaries.items():
+        table = Table(title=name, title_justify="left", show_header=False)
+        for key, value in summary.items():
+            if isinstance(value, int | float):
+                table.add_row(key, f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
+        console.print(table)
+
+
+@app.command()
+def report(data: DataOption = Path("build/demo")) -> None:
+    """Writes DATA/report/index.html from what the run has left; parts not run yet say so."""
+    from eval.report import write
+
+    console.print(f"report: {write(data.resolve())}", soft_wrap=True)
