@@ -8,37 +8,39 @@ from typing import Any
 
 from markupsafe import Markup
 
-from data_engine import catalog
-from data_engine.report.html import NotRun, read_json, render, step_record
+from data_engine import catalog, demo_corpora
+from data_engine.report.html import NotRunError, read_json, render, step_record
 
 STEP_NAMES = {"read": "read", "media": "media, label"}
 NO_RUN = "not run yet: keyeforge data curate RECIPE --out DIR"
 
 
 def steps(data: Path) -> dict[str, Path]:
-    """The run's step folders by name. Raises NotRun where nothing was curated."""
+    """The run's step folders by name. Raises NotRunError where nothing was curated."""
     try:
         return catalog.steps(data)
     except catalog.CatalogError as error:
-        raise NotRun(NO_RUN) from error
+        raise NotRunError(NO_RUN) from error
 
 
 def corpora(data: Path) -> list[str]:
-    """The corpora of the run whose verdicts are there, in the recipe's order. Raises NotRun where there are none."""
+    """The corpora of the run whose verdicts are there, in the recipe's order; NotRunError if there are none."""
     found = [name.removeprefix("dedup.") for name in steps(data) if name.startswith("dedup.")]
     if not found:
-        raise NotRun(NO_RUN)
+        raise NotRunError(NO_RUN)
     return found
 
 
 def table(data: Path) -> Markup:
     """Each corpus with its rights and its four counts; then the packages that were fetched, if the run says."""
-    counts = read_json(data / "summary.json", NO_RUN)["corpora"]
+    summary = read_json(data / "summary.json", NO_RUN)
+    counts = summary["corpora"]
     found = [{"name": name, "sources": _sources(data, name), **counts[name]} for name in corpora(data)]
     columns = ("ingested", "kept", "dropped", "quarantined")
     totals = {column: sum(row[column] for row in found) for column in columns}
-    fetched = read_json(data / "fetch.json", "") if (data / "fetch.json").is_file() else []
-    skipped = [item for item in fetched if item["status"] == "skipped"]
+    status = summary.get("fetched", {})
+    fetched = [(item, status[item.name]) for item in demo_corpora.MANIFEST if item.name in status]
+    skipped = sum(outcome == "skipped" for _, outcome in fetched)
     return render("corpora.html.jinja", corpora=found, totals=totals, fetched=fetched, skipped=skipped)
 
 

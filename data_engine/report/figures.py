@@ -56,7 +56,7 @@ def histogram(kept: Values, dropped: Values, thresholds: Sequence[Threshold], la
     figure, plot = axes(3.3, 2.0, x=label)
     everything = np.concatenate([kept, dropped, [bound.value for bound in thresholds]])
     edges, logarithmic = bins(everything, whole=bool(np.all(kept == np.round(kept))))
-    plot.hist([kept, dropped], edges, stacked=True, color=[LIGHT["kept"], LIGHT["dropped"]], rwidth=0.92)
+    plot.hist([kept, dropped], edges.tolist(), stacked=True, color=[LIGHT["kept"], LIGHT["dropped"]], rwidth=0.92)
     if logarithmic:
         plot.set_xscale("log")
         plot.xaxis.set_minor_formatter(FuncFormatter(lambda value, place: ""))
@@ -101,15 +101,18 @@ def shares_along(positions: Values, shares: Mapping[str, Values], targets: Mappi
 
 
 def similarities(times: Sequence[float], similarity: Sequence[float], is_slow: Sequence[bool], at: float) -> Figure:
-    """Each frame's similarity to the latest slow frame; at or under the threshold `at` it becomes slow itself."""
+    """Each frame's similarity to the latest slow frame; at or under the threshold `at` it becomes slow itself.
+
+    The first frame has none to be compared with: it is drawn below the axis of similarity.
+    """
     figure, plot = axes(4.6, 2.5, x="seconds")
+    place, slow = np.array([-0.12, *similarity[1:]]), np.array(is_slow)
+    plot.vlines(times, place, at, color=LIGHT["line"], linewidth=1.4, zorder=1)
     plot.axhline(at, color=LIGHT["ink"], linewidth=1, linestyle=(0, (4, 3)))
-    write(plot, times[0], at, f"threshold {at:g}", "ink", xytext=(0, 4))
-    plot.plot(times, similarity, color=LIGHT["line"], linewidth=1.4, zorder=1)
-    slow = np.array(is_slow)
+    write(plot, times[-1], at, f"threshold {at:g}", "ink", xytext=(0, -12), ha="right")
     for name, chosen, marker in (("slow", slow, "s"), ("fast", ~slow, "o")):
-        shown = np.array(times)[chosen], np.array(similarity)[chosen]
-        plot.scatter(*shown, s=34, color=LIGHT[name], marker=marker, zorder=2, label=f"{name} frame")
-    plot.set_ylim(-0.06, 1.16)
-    plot.legend(loc="lower right", fontsize=8, frameon=False, labelcolor=LIGHT["muted"], handletextpad=0.2)
+        plot.scatter(np.array(times)[chosen], place[chosen], s=34, color=LIGHT[name], marker=marker, zorder=2)
+    write(plot, times[0], place[0], "first frame", "muted", xytext=(9, -3))
+    plot.set_ylim(-0.22, 1.1)
+    plot.set_yticks([0, 0.25, 0.5, 0.75, 1])
     return figure

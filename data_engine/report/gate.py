@@ -7,16 +7,16 @@ from typing import Any
 from markupsafe import Markup
 
 from data_engine.report.corpora import steps
-from data_engine.report.html import NotRun, read_json, render
+from data_engine.report.html import NotRunError, read_json, render
 
 MISSING = "not run yet: the run has not come to its gate"
 
 
 def outcome(data: Path) -> dict[str, Any]:
-    """gate.json of the run. Raises NotRun."""
+    """gate.json of the run. Raises NotRunError."""
     folder = steps(data).get("gate")
     if folder is None:
-        raise NotRun(MISSING)
+        raise NotRunError(MISSING)
     found: dict[str, Any] = read_json(folder / "gate.json", MISSING)
     return found
 
@@ -25,7 +25,9 @@ def section(data: Path) -> Markup:
     """One row per expectation, one column per corpus."""
     found = outcome(data)
     names = list(dict.fromkeys(name for row in found["expectations"] for name in row["observed"]))
-    rows = [{**row, "bound": _bound(row), "cells": [_cell(row, name) for name in names]} for row in found["expectations"]]
+    rows = [
+        {**row, "bound": _bound(row), "cells": [_cell(row, name) for name in names]} for row in found["expectations"]
+    ]
     return render("gate.html.jinja", passed=found["passed"], corpora=names, rows=rows)
 
 

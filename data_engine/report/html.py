@@ -22,14 +22,14 @@ _SVG_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "keyeforge"}
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
-class NotRun(ValueError):
+class NotRunError(ValueError):
     """A part of the run that is not there; the message is the line that the report shows in its place."""
 
 
 def read_json(path: Path, otherwise: str) -> Any:
-    """A JSON file of the run. Raises NotRun with `otherwise` if there is none."""
+    """A JSON file of the run. Raises NotRunError with `otherwise` if there is none."""
     if not path.is_file():
-        raise NotRun(otherwise)
+        raise NotRunError(otherwise)
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -86,7 +86,7 @@ def templates(folder: Path) -> jinja2.Environment:
 
 def render(template: str, **values: Any) -> Markup:
     """One of this package's templates as HTML."""
-    return Markup(templates(Path(__file__).parent).get_template(template).render(**values))  # noqa: S704
+    return Markup(templates(Path(__file__).parent).get_template(template).render(**values))
 
 
 def svg(figure: Figure, label: str) -> Markup:
@@ -102,7 +102,7 @@ def svg(figure: Figure, label: str) -> Markup:
     mark = f"f{hashlib.sha256((label + text).encode()).hexdigest()[:8]}-"
     text = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{mark}", text)
     opening = Markup("<svg class='plot' role='img' aria-label='{}'").format(label)
-    return opening + Markup(palette.themed(text.removeprefix("<svg")))  # noqa: S704
+    return opening + Markup(palette.themed(text.removeprefix("<svg")))
 
 
 def data_uri(content: bytes, kind: str = "image/jpeg") -> str:

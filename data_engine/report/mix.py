@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from data_engine import catalog, tables
 from data_engine.report import figures
 from data_engine.report.corpora import steps
-from data_engine.report.html import NotRun, read_json, render, svg
+from data_engine.report.html import NotRunError, read_json, render, svg
 from data_engine.sample import MODALITIES
 
 MISSING = "not run yet: nothing was mixed, because the run has not passed its gate"
@@ -20,11 +22,11 @@ POINTS = 600
 def report(data: Path) -> dict[str, Any]:
     """mix.json, with `error`: the largest distance of a share from its target, and `bound`: the largest sample.
 
-    `bound` is in the same unit, its tokens over all tokens of the epoch. Raises NotRun.
+    `bound` is in the same unit, its tokens over all tokens of the epoch. Raises NotRunError.
     """
     folder = steps(data).get("mix")
     if folder is None:
-        raise NotRun(MISSING)
+        raise NotRunError(MISSING)
     found: dict[str, Any] = read_json(folder / "mix.json", MISSING)
     errors = {name: found["achieved"][name] - share for name, share in found["target"].items()}
     return {
@@ -42,7 +44,8 @@ def section(data: Path) -> Markup:
             connection,
             """SELECT t.corpus, any_value(s.modality) AS modality, count(*) AS samples, sum(t.tokens) AS tokens,
                       sum(t.text_tokens) AS text, sum(t.visual_tokens) AS visual,
-                      coalesce(any_value(p.samples), 0) AS epoch_samples, coalesce(any_value(p.tokens), 0) AS epoch_tokens
+                      coalesce(any_value(p.samples), 0) AS epoch_samples,
+                      coalesce(any_value(p.tokens), 0) AS epoch_tokens
                FROM tokens AS t
                JOIN (SELECT DISTINCT id, corpus, modality FROM samples) AS s ON s.id = t.id AND s.corpus = t.corpus
                LEFT JOIN (SELECT corpus, count(*) AS samples, sum(tokens) AS tokens FROM plan GROUP BY corpus) AS p
@@ -53,8 +56,8 @@ def section(data: Path) -> Markup:
     return render("mix.html.jinja", mix=found, modalities=MODALITIES, corpora=corpora, plot=plot, shards=shards(data))
 
 
-def along(data: Path) -> figures.Figure:
-    """The figure of the shares along the first epoch. Raises NotRun."""
+def along(data: Path) -> Figure:
+    """The figure of the shares along the first epoch. Raises NotRunError."""
     found = report(data)
     plan = tables.read(steps(data)["mix"] / "plan")
     modality, tokens = plan["modality"].to_numpy(zero_copy_only=False), plan["tokens"].to_numpy()
@@ -82,5 +85,5 @@ def shards(data: Path) -> list[dict[str, Any]]:
 
 
 def _tokens(tar: Path) -> int:
-    column = tables.pq.read_table(tar.with_suffix(".index.parquet"), columns=["tokens"])["tokens"]
-    return int(column.to_numpy().sum())
+    tokens = pq.read_table(tar.with_suffix(".index.parquet"), columns=["tokens"])["tokens"]
+    return int(tokens.to_numpy().sum())

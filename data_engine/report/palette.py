@@ -44,9 +44,7 @@ DARK = {
 
 def css() -> str:
     """The colours as CSS variables, light unless the reader's system asks for dark."""
-    light, dark = (
-        "".join(f"--{name}:{value};" for name, value in colours.items()) for colours in (LIGHT, DARK)
-    )
+    light, dark = ("".join(f"--{name}:{value};" for name, value in colours.items()) for colours in (LIGHT, DARK))
     return f":root{{color-scheme:light dark;{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}"
 
 

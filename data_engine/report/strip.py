@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.figure import Figure
 from PIL import Image
 
 from data_engine import catalog
@@ -13,8 +14,8 @@ from data_engine.clips import Clip, build
 from data_engine.media import decode_image
 from data_engine.report import figures
 from data_engine.report.corpora import steps
-from data_engine.report.html import NotRun, data_uri, render, step_record, svg
-from data_engine.sample import Part, Sample, from_row
+from data_engine.report.html import NotRunError, data_uri, render, step_record, svg
+from data_engine.sample import Sample, from_row
 from data_engine.shards import visual_parts
 from model.film_strip import draw
 from model.slow_fast import FrameLabel
@@ -22,11 +23,17 @@ from model.visual_tokens import VideoPlan, VisualBudget, num_tokens, plan_video,
 
 MISSING = "not run yet: the run has counted no video's tokens"
 
-# Clips that mix slow and fast frames evenly show most; of equals, the one with more frames.
+# One clip and nothing else; cut from two spans if there is such a one. Clips that mix slow and fast frames evenly
+# show most; of equals, the one with more frames.
 _CHOOSE = """
-SELECT s.* FROM samples AS s JOIN tokens AS t ON t.id = s.id AND t.corpus = s.corpus
-WHERE t.slow_frames + t.fast_frames > 1 AND len(s.media) BETWEEN 1 AND 2
-ORDER BY len(s.media) DESC, abs(t.slow_frames - t.fast_frames), t.slow_frames + t.fast_frames DESC, s.id LIMIT 64
+WITH shown AS (
+  SELECT *, flatten(list_transform(messages, lambda turn: turn.parts)) AS parts,
+    list_filter(parts, lambda part: part.kind <> 'text') AS visual
+  FROM samples
+)
+SELECT s.* EXCLUDE (parts, visual) FROM shown AS s JOIN tokens AS t ON t.id = s.id AND t.corpus = s.corpus
+WHERE len(visual) = 1 AND visual[1].kind = 'video'
+ORDER BY len(s.media) DESC, abs(t.slow_frames - t.fast_frames), t.slow_frames + t.fast_frames DESC, s.id LIMIT 1
 """
 
 
@@ -49,37 +56,33 @@ class Strip:
         """The strip drawn, 1280 pixels wide."""
         return draw([decode_image(jpeg) for jpeg in self.clip.frames], self.labels, self.plan, self.clip.times)
 
-    def curve(self) -> figures.Figure:
+    def curve(self) -> Figure:
         """Each frame's similarity to the latest slow frame, with the threshold."""
         return figures.similarities(self.clip.times, self.clip.similarity, self.clip.is_slow, self.budget.similarity)
 
 
 def choose(data: Path) -> Sample:
-    """A sample of the run with one video part, cut from two spans if there is one. Raises NotRun."""
+    """A sample of the run with one video part, cut from two spans if there is one. Raises NotRunError."""
     steps(data)
     with catalog.open_catalog(data) as connection:
         if not catalog.has(connection, "tokens"):
-            raise NotRun(MISSING)
-        found = [from_row(row) for row in catalog.rows(connection, _CHOOSE)]
-    single = [sample for sample in found if len(_videos(sample)) == 1]
-    if not single:
-        raise NotRun(MISSING)
-    return single[0]
-
-
-def _videos(sample: Sample) -> list[Part]:
-    return [part for part in visual_parts(sample) if part.kind == "video"]
+            raise NotRunError(MISSING)
+        found = catalog.rows(connection, _CHOOSE)
+    if not found:
+        raise NotRunError(MISSING)
+    return from_row(found[0])
 
 
 def strip(data: Path, sample: Sample) -> Strip:
-    """The plan of a sample's first video part, as the run counted it."""
+    """The plan of the first video part of a sample, as the run counted it. Raises ValueError if it shows no video."""
     folders = steps(data)
     config = step_record(folders[f"tokens.{sample.corpus}"])["config"]
     budget = visual_budget(config["preset"])
-    spans = [sample.media[index] for index in _videos(sample)[0].media]
-    clip = build(
-        spans, folders[f"probe.{sample.corpus}"] / "frames", fps=config["fps"], threshold=budget.similarity
-    )
+    videos = [part for part in visual_parts(sample) if part.kind == "video"]
+    if not videos:
+        raise ValueError(f"sample {sample.id}: shows no video; choose one of modality video")
+    spans = [sample.media[index] for index in videos[0].media]
+    clip = build(spans, folders[f"probe.{sample.corpus}"] / "frames", fps=config["fps"], threshold=budget.similarity)
     plan = plan_video(clip.is_slow, clip.height, clip.width, budget)
     lengths = [item.end - item.start for item in spans if item.start is not None and item.end is not None]
     return Strip(sample, clip, plan, budget, config["preset"], np.cumsum(lengths)[:-1].tolist())
