@@ -101,9 +101,20 @@ class KeyeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
                 "in grid_thw: pass the pixel_values and grid_thw that the processor made with these input_ids"
             )
         if pixel_values is None or grid_thw is None or num_features == 0:
-            return embeds  # type: ignore[no-any-return]
+            return embeds + self._nothing_shown() if self.training else embeds  # type: ignore[no-any-return]
         features = self.visual_features(pixel_values, grid_thw).to(embeds.dtype)
         return embeds.masked_scatter(is_visual[..., None], features)  # type: ignore[no-any-return]
+
+    def _nothing_shown(self) -> Tensor:
+        """Zero, but a zero that vision tower and projector took part in.
+
+        Where many processes train together they gather weights and reduce gradients in step: one whose rows show
+        nothing must go the same way as the others, or they wait for it.
+        """
+        parameter = next(self.visual.parameters())
+        side, merge = self.config.vision_config.patch_size, self.mlp_AR.merge
+        blank = torch.zeros(merge**2, 3, side, side, dtype=parameter.dtype, device=parameter.device)
+        return 0.0 * self.visual_features(blank, torch.tensor([[1, merge, merge]])).sum()
 
     def forward(
         self,

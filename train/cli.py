@@ -25,7 +25,12 @@ Keys are those of the recipe, dotted (optimizer.lr); values are YAML (data.corpo
 explains its keys.
 """
 
-app = typer.Typer(help=HELP, subcommand_metavar="", context_settings={"allow_interspersed_args": True})
+app = typer.Typer(
+    help=HELP,
+    subcommand_metavar="",
+    context_settings={"allow_interspersed_args": True},
+    pretty_exceptions_enable=False,
+)
 
 
 @app.callback(invoke_without_command=True, help=HELP)

@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from model.modeling import KeyeForConditionalGeneration
 from train.stages import COMPONENTS, Component, Optimizer, Stage
 
 PREFIXES: dict[Component, tuple[str, ...]] = {
@@ -109,7 +110,7 @@ def learning_rate(step: int, steps: int, settings: Optimizer) -> float:
 class Engine:
     """A model under DeepSpeed: one optimiser step, and checkpoints that continue it exactly."""
 
-    def __init__(self, model: nn.Module, stage: Stage, processes: Processes) -> None:
+    def __init__(self, model: KeyeForConditionalGeneration, stage: Stage, processes: Processes) -> None:
         """Takes `model` over: freezes what the stage does not train and builds the optimiser."""
         import deepspeed
 
@@ -156,7 +157,7 @@ class Engine:
             counts[component_of(name)] += getattr(parameter, "ds_numel", parameter.numel())
         return counts
 
-    def save(self, folder: Path, state: dict[str, Any], save_model: Any) -> None:
+    def save(self, folder: Path, state: dict[str, Any], save_model: Callable[[Path], None]) -> None:
         """Writes a checkpoint to `folder`, which appears whole or not at all.
 
         `save_model(folder)` is called on the first process, with whole parameters.
@@ -167,8 +168,7 @@ class Engine:
             partial.mkdir(parents=True)
         torch.distributed.barrier()
         self.deepspeed.save_checkpoint(str(partial / "optimizer"), tag="state", save_latest=False)
-        rng = torch.get_rng_state()
-        torch.save(rng, partial / f"rng-{self.processes.rank}.pt")
+        torch.save(torch.get_rng_state(), partial / f"rng-{self.processes.rank}.pt")
         with self.whole_parameters():
             if self.processes.is_first:
                 save_model(partial / "model")
@@ -179,14 +179,10 @@ class Engine:
             partial.rename(folder)
         torch.distributed.barrier()
 
-    def load(self, folder: Path) -> dict[str, Any]:
-        """Takes weights, optimiser and random state up where `save` left them. Returns its `state`."""
+    def load(self, folder: Path) -> None:
+        """Takes weights, optimiser and random state up where `save` left them."""
         self.deepspeed.load_checkpoint(str(folder / "optimizer"), tag="state")
-        rng = folder / f"rng-{self.processes.rank}.pt"
-        if rng.is_file():
-            torch.set_rng_state(torch.load(rng))
-        state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        return state
+        torch.set_rng_state(torch.load(folder / f"rng-{self.processes.rank}.pt"))
 
 
 def checksums(model: nn.Module) -> dict[str, str]:
@@ -219,6 +215,12 @@ def _deepspeed_config(stage: Stage, processes: Processes) -> dict[str, Any]:
 def checkpoints(folder: Path) -> list[Path]:
     """Finished checkpoints of a stage's folder, the latest last."""
     return sorted(path for path in (folder / "checkpoints").glob("step-*") if (path / "state.json").is_file())
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """What the run noted beside the weights: step, stream, checksums of what is frozen."""
+    state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+    return state
 
 
 def keep_latest(folder: Path, keep: int) -> None:

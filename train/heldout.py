@@ -62,16 +62,12 @@ def score(
     rank: int = 0,
     world_size: int = 1,
 ) -> list[Score]:
-    """Scores of all items, the work spread over ranks; every rank gets the whole list.
-
-    All ranks make the same number of passes, as ZeRO-3 needs.
-    """
+    """Scores of all items, the work spread over `world_size` ranks; every rank gets the whole list."""
     partner = derangement(items)
     was_training = model.training
     model.eval()
     mine = {}
-    for start in range(0, len(items), world_size):
-        index = min(start + rank, len(items) - 1)
+    for index in range(rank, len(items), world_size):
         mine[index] = _score_one(model, processor, items, index, partner.get(index, index))
     model.train(was_training)
     if world_size > 1:

@@ -1,7 +1,7 @@
 """One stage, from recipe to summary: read `train` top to bottom.
 
-    keyeforge train stage1 train/recipes/demo/stage1.yaml --data build/demo
-    torchrun --nproc-per-node 8 -m train.cli stage1 train/recipes/demo/stage1.yaml --data build/demo
+keyeforge train stage1 train/recipes/demo/stage1.yaml --data build/demo
+torchrun --nproc-per-node 8 -m train.cli stage1 train/recipes/demo/stage1.yaml --data build/demo
 """
 
 import hashlib
@@ -18,9 +18,9 @@ from rich.console import Console
 from data_engine.media import write_atomic
 from data_engine.stream.reader import Stream
 from train import heldout, record
-from train.engine import Engine, Processes, checkpoints, keep_latest, start_processes
+from train.engine import Engine, Processes, checkpoints, keep_latest, read_state, start_processes
 from train.feed.batches import Cursor, Feed, heldout_indices
-from train.objectives.next_token import count_targets, loss_sum, sum_over_ranks, unused_vision
+from train.objectives.next_token import count_targets, loss_sum, sum_over_ranks
 from train.stages import Stage, StageError, lineage_of
 from train.start import Start, model_folder, save_model, start
 
@@ -46,13 +46,14 @@ def train(stage: Stage, data: Path, *, fresh: bool = False, console: Console | N
     frozen = engine.checksums(stage.frozen)
     step = 0
     if found := checkpoints(folder):
-        state = engine.load(found[-1])
+        state = read_state(found[-1])
+        check_processes(state["processes"], processes, stage)
         stream.load_state_dict(state["stream"])
+        engine.load(found[-1])
         step, frozen = state["step"], state["frozen"]
         console.print(f"{stage.stage} continues after step {step} of {stage.steps}")
 
     engine.model.train()
-    shows = "vision" in stage.trainable or "projector" in stage.trainable
     metrics = record.Metrics(folder / "metrics.jsonl", step, enabled=processes.is_first)
     batches = feed.batches(Cursor(stream.epoch, stream.position), stage.data.workers)
     with metrics, record.progress_bar(console) as bar:
@@ -63,19 +64,19 @@ def train(stage: Stage, data: Path, *, fresh: bool = False, console: Console | N
             tensors = {name: tensor.to(processes.device) for name, tensor in batch.tensors.items()}
             targets = sum_over_ranks(count_targets(tensors))
             total = loss_sum(engine.deepspeed, tensors)
-            unused = unused_vision(engine.model, tensors) if shows else 0.0
-            rate, norm = engine.step((total + unused) * processes.world_size / max(targets, 1), step)
+            rate, norm = engine.step(total * processes.world_size / max(targets, 1), step)
             step += 1
-            row = {"step": step, "loss": sum_over_ranks(total.item()) / max(targets, 1), "targets": int(targets)}
+            loss = sum_over_ranks(total.item()) / max(targets, 1)
             seconds = time.perf_counter() - began
-            row |= {"tokens": batch.tokens, "samples": batch.num_samples, "tokens_per_second": batch.tokens / seconds}
-            row |= {"lr": rate, "grad_norm": norm, "seconds": seconds, "epoch": batch.next.epoch}
-            row |= {"too_long": batch.too_long} if batch.too_long else {}
+            row: record.Row = {"step": step, "loss": loss, "targets": int(targets), "samples": batch.num_samples}
+            row |= {"tokens": batch.tokens, "tokens_per_second": batch.tokens / seconds, "seconds": seconds}
+            row |= {"lr": rate, "grad_norm": norm, "epoch": batch.next.epoch}
+            if batch.too_long:
+                row["too_long"] = batch.too_long
             metrics.write(row)
-            bar.update(line, completed=step, loss=row["loss"], speed=row["tokens_per_second"])
+            bar.update(line, completed=step, loss=loss, speed=batch.tokens / seconds)
             if step % stage.checkpoint.every == 0 or step == stage.steps:
-                state = {"step": step, "stream": stream.state_dict() | asdict(batch.next), "frozen": frozen}
-                save(engine, begun, folder, state)
+                save(engine, begun, folder, step, stream.state_dict() | asdict(batch.next), frozen)
 
     if engine.checksums(stage.frozen) != frozen:
         raise StageError(f"{stage.stage}: training changed a frozen component; this is a bug, please report it")
@@ -111,15 +112,26 @@ def _differing(begun: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 def open_stream(stage: Stage, data: Path, split: str) -> Stream:
     """The stage's selection of the run's shards."""
     chosen = stage.data
-    return Stream(data / chosen.manifest, stage.seed, mixture=chosen.mixture, corpora=chosen.corpora, split=split)
+    shares = None if chosen.mixture is None else {str(name): share for name, share in chosen.mixture.items()}
+    return Stream(data / chosen.manifest, stage.seed, mixture=shares, corpora=chosen.corpora, split=split)
 
 
-def save(engine: Engine, begun: Start, folder: Path, state: dict[str, Any]) -> None:
-    """Publishes the checkpoint of `state["step"]` and drops older ones."""
-    stage, step = engine.stage, state["step"]
+def check_processes(saved: int, processes: Processes, stage: Stage) -> None:
+    """The optimiser's state is kept in as many parts as there were processes. Raises StageError."""
+    if saved != processes.world_size:
+        raise StageError(
+            f"{stage.stage}: its checkpoint is of {saved} processes, here are {processes.world_size}; "
+            f"start {saved}, or begin a stage from its weights with init.from"
+        )
+
+
+def save(engine: Engine, begun: Start, folder: Path, step: int, stream: dict[str, int], frozen: dict[str, str]) -> None:
+    """Publishes the checkpoint of `step` and drops older ones."""
+    stage, processes = engine.stage, engine.processes
+    state = {"step": step, "processes": processes.world_size, "stream": stream, "frozen": frozen}
     target = folder / "checkpoints" / f"step-{step:07d}"
     engine.save(target, state, lambda model: save_model(begun, stage, step, model))
-    if engine.processes.is_first:
+    if processes.is_first:
         keep_latest(folder, stage.checkpoint.keep)
 
 
@@ -130,7 +142,9 @@ def finish(engine: Engine, begun: Start, data: Path, folder: Path, console: Cons
     items = [stream.read(index) for index in heldout_indices(stream, stage.heldout.samples)]
     console.print(f"{stage.stage}: loss on {len(items)} held-out samples, with their media and with others'")
     began = time.perf_counter()
-    scores = heldout.score(engine.model, begun.processor, items, processes.rank, processes.world_size)
+    alone = stage.zero == 3  # ZeRO-3 gathers weights as they are used: all ranks must score the same sample
+    spread = (0, 1) if alone else (processes.rank, processes.world_size)
+    scores = heldout.score(engine.model, begun.processor, items, *spread)
     summary = {
         "stage": stage.stage,
         **record.summarise(record.read_metrics(folder / "metrics.jsonl"), stage.batch_tokens),

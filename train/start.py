@@ -4,14 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from transformers.utils import logging
 
-from model.language import KeyeRotaryEmbedding
 from model.modeling import KeyeForConditionalGeneration, build
 from model.processing import KeyeProcessor
 from model.tokenizer import load_tokenizer
 from model.visual_tokens import visual_budget
 from train.engine import checkpoints, fingerprint
 from train.stages import COMPONENTS, Lineage, Stage, StageError, check_transition, lineage_of
+
+logging.disable_progress_bar()  # one a checkpoint, through the middle of the stage's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,7 @@ def model_folder(path: Path) -> Path:
 
 def load_model(folder: Path) -> KeyeForConditionalGeneration:
     """The model in `folder`, float32. Raises StageError for a weight that is missing or left over."""
-    model, report = KeyeForConditionalGeneration.from_pretrained(
-        folder, dtype=torch.float32, output_loading_info=True
-    )
+    model, report = KeyeForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report[kind]:
             raise StageError(f"{folder}: {kind.replace('_', ' ')}: {sorted(map(str, report[kind]))[0]}")
@@ -81,7 +81,7 @@ def set_rope_base(model: KeyeForConditionalGeneration, base: float) -> None:
     if config.rope_parameters["rope_theta"] == base:
         return
     config.rope_parameters["rope_theta"] = base
-    model.model.rotary_emb = KeyeRotaryEmbedding(config)
+    model.model.rotary_emb = type(model.model.rotary_emb)(config)
 
 
 def save_model(start: Start, stage: Stage, step: int, folder: Path) -> None:

@@ -17,7 +17,7 @@ from model.tokenizer import train_bpe
 from train.stages import Stage
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "yellow": (230, 220, 30)}
-WORDS = "the lamp stands on a table near an open window while rain falls over roofs and quiet streets".split()
+TEXT = "the lamp stands on a table near an open window while rain falls over roofs and quiet streets"
 SHARES = {"video": 0.24, "image": 0.5, "text": 0.26}
 
 
@@ -41,7 +41,7 @@ def questions(store: MediaStore, count: int) -> list[Sample]:
 
 def documents(count: int) -> list[Sample]:
     random = np.random.default_rng(0)
-    texts = [" ".join(random.choice(WORDS, size=random.integers(8, 60))) for _ in range(count)]
+    texts = [" ".join(random.choice(TEXT.split(), size=random.integers(8, 60))) for _ in range(count)]
     return [Sample("words", "text", "document", (document(text),), origin=text) for text in texts]
 
 

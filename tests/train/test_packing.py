@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from train.feed.packing import first_fit_decreasing, plan_batches
 
-
 CONTEXT = 20
 quiet = settings(deadline=None, derandomize=True, max_examples=60)
 counts = st.lists(st.integers(1, CONTEXT + 4), max_size=60)

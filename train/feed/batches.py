@@ -63,7 +63,9 @@ class Feed(Dataset[Batch | FeedError]):
         self, stream: Stream, processor: KeyeProcessor, rows: int, context: int, rank: int = 0, world_size: int = 1
     ) -> None:
         if rows % world_size:
-            raise FeedError(f"{rows} rows of {context} tokens do not spread over {world_size} ranks; change batch_tokens")
+            raise FeedError(
+                f"{rows} rows of {context} tokens do not spread over {world_size} ranks; change batch_tokens"
+            )
         self.stream, self.processor = stream, processor
         self.rows, self.context = rows, context
         self.rank, self.world_size = rank, world_size

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from data_engine.clips import Clip
 from data_engine.media import decode_image
 from data_engine.sample import Message
-from data_engine.stream.reader import Clip
 from model.processing import Encoded, KeyeProcessor, Video
 
 
@@ -23,8 +23,7 @@ class Conversation:
 
 def conversation(messages: Sequence[Message], media: Sequence[bytes | Clip]) -> Conversation:
     """Decodes `media` (one for each image or video part, in order of appearance)."""
-    rendered = [{"role": message.role, "content": [_part(p.kind, p.text) for p in message.parts]} for message in messages]
-    result = Conversation(rendered)
+    result = Conversation([_turn(message) for message in messages])
     for medium in media:
         if isinstance(medium, bytes):
             result.images.append(decode_image(medium))
@@ -33,8 +32,9 @@ def conversation(messages: Sequence[Message], media: Sequence[bytes | Clip]) -> 
     return result
 
 
-def _part(kind: str, text: str | None) -> dict[str, str]:
-    return {"type": kind} if text is None else {"type": kind, "text": text}
+def _turn(message: Message) -> dict[str, Any]:
+    parts = [{"type": part.kind} | ({} if part.text is None else {"text": part.text}) for part in message.parts]
+    return {"role": message.role, "content": parts}
 
 
 def _video(clip: Clip) -> Video:
@@ -51,6 +51,4 @@ def encode(
 ) -> Encoded:
     """Arrays for training, or (`prompt`) for generation, with the assistant's turn opened and no targets."""
     one = conversation(messages, media)
-    return processor.encode(
-        one.messages, one.images, one.videos, labels=not prompt, generation_prompt=prompt
-    )
+    return processor.encode(one.messages, one.images, one.videos, labels=not prompt, generation_prompt=prompt)

@@ -28,17 +28,3 @@ def loss_sum(forward: nn.Module, tensors: Tensors) -> Tensor:
     """Summed cross-entropy over this rank's targets, in nats."""
     output = forward(**tensors)
     return output.loss * output.num_targets  # type: ignore[no-any-return]
-
-
-def unused_vision(model: nn.Module, tensors: Tensors) -> Tensor | float:
-    """Zero, but a zero that vision tower and projector took part in, for a rank whose rows show nothing.
-
-    Gradients are reduced over ranks as they appear; a rank without pictures would otherwise leave the others
-    waiting for it.
-    """
-    if "pixel_values" in tensors:
-        return 0.0
-    parameter = next(model.visual.parameters())
-    patches = torch.zeros(4, 3, 14, 14, dtype=parameter.dtype, device=parameter.device)
-    features = model.visual_features(patches, torch.tensor([[1, 2, 2]]))
-    return 0.0 * features.sum()
