@@ -44,12 +44,15 @@ def probe(path: Path) -> VideoInfo:
     numerator, denominator = (int(n) for n in stream["avg_frame_rate"].split("/"))
     fps = numerator / denominator if denominator else 0.0
     duration = float(stream.get("duration") or report["format"].get("duration") or 0)
-    # ffprobe shortens the duration of a cut AVI to what is left of it; the header's frame count stays.
-    duration = max(duration, int(stream.get("nb_frames", 0)) / fps if fps else 0)
+    container = report["format"]["format_name"]
+    if container == "avi" and fps:
+        # ffprobe shortens the duration of a cut AVI to what is left of it; the header's frame count stays.
+        # Other containers may count frames that an edit list hides, and those are rightly not played.
+        duration = max(duration, int(stream.get("nb_frames", 0)) / fps)
     if duration <= 0:
         raise MediaError("no duration in the container")
     width, height = _upright(stream)
-    return VideoInfo(report["format"]["format_name"], width, height, duration, fps)
+    return VideoInfo(container, width, height, duration, fps)
 
 
 def _upright(stream: dict[str, Any]) -> tuple[int, int]:
@@ -66,7 +69,7 @@ def fitted(width: int, height: int, max_side: int) -> tuple[int, int]:
 
 
 def sample_frames(path: Path, info: VideoInfo, *, fps: float, max_side: int) -> Iterator[Pixels]:
-    """RGB frames [H, W, 3] at times 0, 1/fps, 2/fps, ...: each the source frame nearest to its time.
+    """RGB frames [H, W, 3] at times 0, 1/fps, 2/fps, ...: each the frame on screen at its time.
 
     Decoding and scaling happen in ffmpeg; one frame at a time is held here.
     Raises MediaError if the stream ends well before the duration its header claims (a cut file).
@@ -74,7 +77,7 @@ def sample_frames(path: Path, info: VideoInfo, *, fps: float, max_side: int) -> 
     width, height = fitted(info.width, info.height, max_side)
     command = (
         ffmpeg.input(str(path))
-        .filter("fps", fps=fps)
+        .filter("fps", fps=fps, round="up")
         .filter("scale", width, height, flags="area")
         .output("pipe:", format="rawvideo", pix_fmt="rgb24", loglevel="error")
         .compile()

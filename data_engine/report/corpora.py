@@ -67,7 +67,7 @@ def _funnel(corpus: str, rows: Sequence[dict[str, Any]], why: Sequence[dict[str,
     first = max(rows[0]["seen"], 1)
     steps_ = [
         {
-            "name": STEP_NAMES.get(row["operator"], row["operator"].replace("dedup.", "duplicates, ")),
+            "name": STEP_NAMES.get(row["operator"], row["operator"].replace("dedup.", "twins, ").replace("_", " ")),
             "left": row["seen"] - row["dropped"],
             "dropped": row["dropped"],
             "left_percent": 100 * (row["seen"] - row["dropped"]) / first,

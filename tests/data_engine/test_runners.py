@@ -17,7 +17,7 @@ from data_engine.runners.partition import RunnerName
 def digests(folder: Path) -> dict[str, str]:
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(folder.rglob("*.parquet"))
+        for file in sorted(folder.glob("measures/*.parquet"))
     }
 
 

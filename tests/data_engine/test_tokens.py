@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 from transformers import AutoTokenizer
 
 from data_engine import sample as samples
@@ -36,9 +35,3 @@ def test_rendering_is_chatml() -> None:
     )
     text = samples.Sample("c", "text", "text", (samples.document("words"),))
     assert tokens.render(text, []) == "words<|endoftext|>"
-
-
-def test_a_picture_too_few_is_an_error() -> None:
-    sample = samples.Sample("c", "image", "vqa", (samples.user(samples.Part("image", media=(0,))),))
-    with pytest.raises(StopIteration):
-        tokens.render(sample, [])
