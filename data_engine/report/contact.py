@@ -43,17 +43,27 @@ def section(data: Path) -> Markup:
 def sheet(data: Path, corpus: str, num: int = NUM_SHOWN) -> dict[str, list[dict[str, Any]]]:
     """`kept` and `dropped` cards of a corpus; records that could not be read fill up the second."""
     with catalog.open_catalog(data) as connection:
-        kept = [card(data, connection, row) for row in _choose(connection, corpus, True, num)]
-        dropped = [card(data, connection, row) for row in _choose(connection, corpus, False, num)]
-        unread = _unread(connection, corpus, max(num - len(dropped), NUM_UNREAD))
-        return {"kept": kept, "dropped": dropped[: num - len(unread)] + unread}
+        unread = _unread(connection, corpus)
+        kept, dropped = (_choose(connection, corpus, side, num) for side in (True, False))
+        unread = unread[: max(num - len(dropped), NUM_UNREAD)]
+        dropped = dropped[: num - len(unread)]
+        found = _samples(connection, [row["id"] for row in kept + dropped])
+    return {
+        "kept": [card(data, found[row["id"]], row) for row in kept],
+        "dropped": [card(data, found[row["id"]], row) for row in dropped] + unread,
+    }
 
 
 def _choose(connection: duckdb.DuckDBPyConnection, corpus: str, kept: bool, num: int) -> list[dict[str, Any]]:
     return catalog.rows(connection, _CHOOSE.format(kind=_KIND), corpus, kept, num)
 
 
-def _unread(connection: duckdb.DuckDBPyConnection, corpus: str, num: int) -> list[dict[str, Any]]:
+def _samples(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[str, Sample]:
+    rows = catalog.rows(connection, "SELECT * FROM samples WHERE list_contains(?, id)", list(ids))
+    return {row["id"]: from_row(row) for row in rows}
+
+
+def _unread(connection: duckdb.DuckDBPyConnection, corpus: str) -> list[dict[str, Any]]:
     """Records without a sample: nothing to show but where they are and why."""
     if not catalog.has(connection, "quarantine"):
         return []
@@ -61,14 +71,12 @@ def _unread(connection: duckdb.DuckDBPyConnection, corpus: str, num: int) -> lis
     return [
         {"id": None, "status": "quarantined", "operator": "read", "reason": row["reason"]}
         | {"pictures": [], "words": [("record", row["locator"])]}
-        for row in catalog.rows(connection, query, corpus, num)
+        for row in catalog.rows(connection, query, corpus, NUM_SHOWN)
     ]
 
 
-def card(data: Path, connection: duckdb.DuckDBPyConnection, verdict: dict[str, Any]) -> dict[str, Any]:
+def card(data: Path, sample: Sample, verdict: dict[str, Any]) -> dict[str, Any]:
     """One sample as the sheet shows it."""
-    row = catalog.rows(connection, "SELECT * FROM samples WHERE id = ? LIMIT 1", verdict["id"])[0]
-    sample = from_row(row)
     words = [(message.role, message.text.strip()) for message in sample.messages if message.text.strip()]
     return {**verdict, "pictures": pictures(data, sample), "words": words}
 

@@ -23,8 +23,8 @@ from model.visual_tokens import VideoPlan, VisualBudget, num_tokens, plan_video,
 
 MISSING = "not run yet: the run has counted no video's tokens"
 
-# One clip and nothing else; cut from two spans if there is such a one. Clips that mix slow and fast frames evenly
-# show most; of equals, the one with more frames.
+# Rather one clip than several, rather one that is cut from two spans. Clips that mix slow and fast frames evenly show
+# most; of equals, the one with more frames.
 _CHOOSE = """
 WITH shown AS (
   SELECT *, flatten(list_transform(messages, lambda turn: turn.parts)) AS parts,
@@ -32,8 +32,9 @@ WITH shown AS (
   FROM samples
 )
 SELECT s.* EXCLUDE (parts, visual) FROM shown AS s JOIN tokens AS t ON t.id = s.id AND t.corpus = s.corpus
-WHERE len(visual) = 1 AND visual[1].kind = 'video'
-ORDER BY len(s.media) DESC, abs(t.slow_frames - t.fast_frames), t.slow_frames + t.fast_frames DESC, s.id LIMIT 1
+WHERE len(list_filter(visual, lambda part: part.kind = 'video')) > 0
+ORDER BY len(visual), len(visual[1].media) DESC, abs(t.slow_frames - t.fast_frames),
+  t.slow_frames + t.fast_frames DESC, s.id LIMIT 1
 """
 
 
@@ -62,7 +63,7 @@ class Strip:
 
 
 def choose(data: Path) -> Sample:
-    """A sample of the run with one video part, cut from two spans if there is one. Raises NotRunError."""
+    """A sample of the run that shows a video, cut from two spans if there is one. Raises NotRunError."""
     steps(data)
     with catalog.open_catalog(data) as connection:
         if not catalog.has(connection, "tokens"):

@@ -7,7 +7,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from data_engine import demo_corpora
 from data_engine.media import decode_image
 from data_engine.report.html import NotRunError, read_json, templates, thumbnail
 from eval.extract import closed_answer
@@ -45,7 +44,7 @@ def section(data: Path) -> Markup:
     errors = {"accuracy": found["standard_error"]}
     bars = [{"label": label, "kind": kind, "value": found[key], "error": errors.get(key)} for key, label, kind in BARS]
     page = templates(HERE).get_template("answers.html.jinja")
-    cards = [_card(row) for row in examples(rows)]
+    cards = [_card(row, Path(found["pictures"])) for row in examples(rows)]
     return Markup(page.render(bars=bars, summary=found, kinds=by_kind(rows), cards=cards))
 
 
@@ -76,7 +75,7 @@ def examples(rows: Sequence[Row], num: int = NUM_EXAMPLES) -> list[Row]:
     return list({row["id"]: row for row in chosen}.values())[:num]
 
 
-def _card(row: Row) -> Row:
-    """The row with its picture, or without where the corpora are no longer in the cache."""
-    path = demo_corpora.default_cache() / TASK / "images" / row["image"]
+def _card(row: Row, pictures: Path) -> Row:
+    """The row with its picture, or without where the corpora are no longer there."""
+    path = pictures / row["image"]
     return {**row, "uri": thumbnail(decode_image(path.read_bytes()), 96) if path.is_file() else None}
