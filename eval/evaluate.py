@@ -70,6 +70,7 @@ def judge_easy_vqa(answerer: Answerer, root: Path, out: Path, on_progress: Progr
             for kind in sorted({item.kind for item in items})
         },
         "weights": answerer.weights,
+        "pictures": str(root / "easy_vqa_test" / "images"),
         "seconds": round(time.perf_counter() - started, 1),
     }
     write_atomic(out / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
