@@ -50,4 +50,9 @@ def report(data: DataOption = Path("build/demo")) -> None:
     """Writes DATA/report/index.html from what the run has left; parts not run yet say so."""
     from eval.report import write
 
-    console.print(f"report: {write(data.resolve())}", soft_wrap=True)
+    try:
+        path = write(data.resolve())
+    except FileNotFoundError as error:
+        Console(stderr=True).print(str(error), style="red", soft_wrap=True, highlight=False)
+        raise typer.Exit(2) from error
+    console.print(f"report: {path}", soft_wrap=True)

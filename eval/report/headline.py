@@ -91,7 +91,7 @@ def _mix(data: Path) -> dict[str, Any]:
 
 
 def _accuracy(data: Path) -> dict[str, Any]:
-    """easy-vqa test accuracy."""
+    """easy-vqa accuracy."""
     found = answers.summary(data)
     note = f"question only {percent(found['question_only_baseline'])}, majority {percent(found['majority_baseline'])}"
     return {"value": percent(found["accuracy"]), "note": note}
