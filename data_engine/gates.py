@@ -5,6 +5,7 @@ same for a thousand samples and for a billion.
 """
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -93,6 +94,7 @@ def _expect(table: pd.DataFrame, gate: Gate) -> dict[str, Any]:
 
 def _validate(rows: pd.DataFrame, gate: Gate) -> Any:
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     import great_expectations as gx
     from great_expectations.expectations import ExpectColumnValuesToBeBetween
 

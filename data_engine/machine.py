@@ -40,6 +40,7 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
     if not Path("/dev/nvidiactl").exists():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed guesses the same with a warning
+    os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark_conf"))
     for name in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
         os.environ.setdefault(name, sys.executable)
     _put_first(Path(sys.executable).parent)

@@ -37,7 +37,7 @@ def run(
                 for task in tasks.values():
                     bar.update(task, visible=False)  # type: ignore[arg-type]
                 state = "as before" if step.reused else f"{step.record['seconds']:.1f} s"
-                console.print(f"{step.name:<22} {state:>10}   {_counts(step)}", highlight=False)
+                console.print(f"{step.name:<22} {state:>10}   {_counts(step)}", highlight=False, soft_wrap=True)
 
             outcome = curate(loaded, out.resolve(), runner=runner, progress=progress, announce=announce)
     except RecipeError as error:
