@@ -5,6 +5,7 @@ from pathlib import Path
 
 import xxhash
 
+from data_engine.media import write_atomic
 from model.processing import Encoded
 
 
@@ -24,11 +25,11 @@ class AnswerCache:
         self.path = path
         self.answers: dict[str, str] = {}
         if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    self.answers |= json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # the last line of a killed run
+            *lines, unfinished = path.read_bytes().split(b"\n")
+            for line in lines:
+                self.answers |= json.loads(line)
+            if unfinished:  # a killed run's last line would swallow the next one
+                write_atomic(path, b"".join(line + b"\n" for line in lines))
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def add(self, found: dict[str, str]) -> None:

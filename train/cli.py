@@ -21,8 +21,7 @@ A killed stage continues exactly where its last checkpoint left it when the same
   keyeforge train sft train/recipes/demo/sft.yaml steps=200 optimizer.lr=5e-4\n
   torchrun --nproc-per-node 8 -m train.cli stage2 train/recipes/demo/stage2.yaml zero=2
 
-Keys are those of the recipe, dotted (optimizer.lr); values are YAML (data.corpora=[easy_vqa]). Each recipe
-explains its keys.
+Keys are those of the recipe, dotted where nested (optimizer.lr=5e-4); values are YAML. Each recipe explains its keys.
 """
 
 app = typer.Typer(

@@ -45,7 +45,7 @@ def kind(question: str) -> str:
         return "shape"
     if question.startswith("what"):
         return "colour"
-    return "negated" if " not " in question else "presence"
+    return "negated" if {"not", "no"} & set(question.split()) else "presence"
 
 
 def train_answers(lines: Path) -> list[tuple[str, str]]:
