@@ -135,7 +135,7 @@ MANIFEST: tuple[Item, ...] = (
         licence="MIT",
         attribution="easy-VQA, 2020 Victor Zhou",
         holds="5 000 pictures of shapes, 38 575 training and 9 673 test questions",
-        paths=("easy_vqa", "easy_vqa_test"),
+        paths=("easy_vqa", "easy_vqa_words", "easy_vqa_test"),
         unpack=demo_unpack.easy_vqa,
     ),
     Item(

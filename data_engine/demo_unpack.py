@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -20,6 +21,7 @@ OPENCV = PurePosixPath("usr/share/doc/opencv-doc/examples")
 REFERENCE = PurePosixPath("usr/share/debian-reference")
 MOVIE_ZIP = "docs/_static/medias/getting_started/moviepy_10_minutes/moviepy_10_minutes.zip"
 MOVIE = "moviepy_10_minutes/resources/bbb.mp4"
+WORDS_IMAGES = 1500
 
 
 def stamps(deb: Path, out: Path) -> None:
@@ -64,7 +66,10 @@ def reference(language: str, folder: str) -> Callable[[Path, Path], None]:
 
 
 def easy_vqa(wheel: Path, out: Path) -> None:
-    """Train split as LLaVA-style JSONL: `easy_vqa/`; the test split as published: `easy_vqa_test/`."""
+    """Train split as LLaVA-style JSONL: `easy_vqa/`; the test split as published: `easy_vqa_test/`.
+
+    `easy_vqa_words/` holds train questions as dialogues about an unseen picture, for the text warm-up.
+    """
     with zipfile.ZipFile(wheel) as archive:
         for name in sorted(archive.namelist()):
             _, _, path = name.partition("easy_vqa/data/")
@@ -76,12 +81,25 @@ def easy_vqa(wheel: Path, out: Path) -> None:
                 _write(out / "easy_vqa_test" / PurePosixPath(path).name, archive.read(name))
         questions = json.loads(archive.read("easy_vqa/data/train/questions.json"))
     _write_jsonl(out / "easy_vqa" / "train.jsonl", map(_question_line, range(len(questions)), questions))
+    _write_jsonl(out / "easy_vqa_words" / "train.jsonl", _dialogues(questions))
 
 
 def _question_line(index: int, row: list[Any]) -> dict[str, Any]:
     question, answer, image = row
     turns = [{"from": "human", "value": f"<image>\n{question}"}, {"from": "gpt", "value": answer}]
     return {"id": f"train-{index}", "image": f"images/{image}.png", "conversations": turns}
+
+
+def _dialogues(questions: list[list[Any]]) -> Iterator[dict[str, Any]]:
+    """All questions on one picture as one conversation that does not show it, for the first `WORDS_IMAGES`.
+
+    Later answers follow from earlier ones, so a language model learns from these to answer by its context.
+    """
+    for image, rows in groupby(sorted(questions, key=lambda row: row[2]), key=lambda row: row[2]):
+        if image >= WORDS_IMAGES:
+            return
+        turns = [{"from": role, "value": text} for row in rows for role, text in (("human", row[0]), ("gpt", row[1]))]
+        yield {"id": f"words-{image}", "conversations": turns}
 
 
 def champ(wheel: Path, out: Path) -> None:

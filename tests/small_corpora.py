@@ -21,6 +21,9 @@ def make(corpora: Path, target: Path) -> Path:
     (target / "easy_vqa/train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     for number in range(40):
         shutil.copy(corpora / f"easy_vqa/images/{number}.png", target / "easy_vqa/images")
+    words = (corpora / "easy_vqa_words/train.jsonl").read_text(encoding="utf-8").splitlines()[:20]
+    (target / "easy_vqa_words").mkdir()
+    (target / "easy_vqa_words/train.jsonl").write_text("\n".join(words) + "\n", encoding="utf-8")
     for folder in ("text/en", "text/zh"):
         source = next((corpora / folder).glob("*.txt"))
         (target / folder / source.name).write_text(source.read_text(encoding="utf-8")[60_000:90_000], encoding="utf-8")
