@@ -1,6 +1,7 @@
 """`keyeforge demo`: the whole path on real corpora, each part run by the command a user would type."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -97,11 +98,13 @@ def run(out: Path) -> int:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "recipe.yaml"
     write_if_changed(path, yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False))
-    parts: list[tuple[str, list[str]]] = [("curate", ["data", "curate", str(path), "--out", str(out)])]
+    parts = [("curate", ["keyeforge", "data", "curate", str(path), "--out", str(out)])]
     stages = [stage for stage in STAGES if stage != "sft" or _names(recipe, "easy_vqa")]
     parts += [(stage, _train(stage, out)) for stage in stages]
     if "sft" in stages:
-        parts.append(("eval", ["eval", "run", str(REPOSITORY / "eval/recipes/demo.yaml"), "--data", str(out)]))
+        parts.append(
+            ("eval", ["keyeforge", "eval", "run", str(REPOSITORY / "eval/recipes/demo.yaml"), "--data", str(out)])
+        )
     for name, arguments in parts:
         begun = time.perf_counter()
         if code := _command(arguments + _staleness(name, out)):
@@ -109,7 +112,7 @@ def run(out: Path) -> int:
         clock.seconds[name] = time.perf_counter() - begun
     clock.seconds["total"] = time.perf_counter() - started
     summarise(out, stages, clock, fetched)
-    code = _command(["eval", "report", "--data", str(out)])
+    code = _command(["keyeforge", "eval", "report", "--data", str(out)])
     _closing(out, clock)
     return code
 
@@ -119,7 +122,10 @@ def _demo_recipe() -> Path:
 
 
 def _train(stage: str, out: Path) -> list[str]:
-    return ["train", stage, str(REPOSITORY / f"train/recipes/demo/{stage}.yaml"), "--data", str(out)]
+    """One process a core: the tiny model's kernels are too small to share between threads."""
+    processes = str(min(2, os.cpu_count() or 1))
+    launcher = ["torchrun", "--standalone", "--nproc-per-node", processes, "-m", "train.cli"]
+    return [*launcher, stage, str(REPOSITORY / f"train/recipes/demo/{stage}.yaml"), "--data", str(out)]
 
 
 def _names(recipe: dict[str, Any], corpus: str) -> bool:
@@ -165,9 +171,12 @@ def _staleness(part: str, out: Path) -> list[str]:
 
 
 def _command(arguments: Sequence[str]) -> int:
-    """Runs one `keyeforge` command, shown as the user would type it. Returns its exit code."""
-    console.rule(f"keyeforge {shlex.join(arguments)}", align="left", style="dim")
-    return subprocess.run([sys.executable, "-m", "keyeforge", *arguments], check=False).returncode
+    """Runs one command, shown as the user would type it. Returns its exit code."""
+    console.rule(shlex.join(arguments), align="left", style="dim")
+    launch = {"keyeforge": ["-m", "keyeforge"], "torchrun": ["-m", "torch.distributed.run"]}[arguments[0]]
+    threads = {"OMP_NUM_THREADS": "1"} if arguments[0] == "torchrun" else {}
+    command = [sys.executable, *launch, *arguments[1:]]
+    return subprocess.run(command, check=False, env={**os.environ, **threads}).returncode
 
 
 def summarise(
