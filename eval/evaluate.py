@@ -94,7 +94,10 @@ def _correct(items: Sequence[easy_vqa.Item], said: Sequence[str], allowed: Seque
 
 
 def _blank(picture: bytes) -> bytes:
-    """A uniform mid-grey picture of the same size: the control of a model that does not look."""
+    """A white page of the same size: the benchmark's own background with nothing on it.
+
+    Its pictures lie on near-white. A grey or black page would be a colour to name, not the absence of a shape.
+    """
     buffer = io.BytesIO()
-    Image.new("RGB", Image.open(io.BytesIO(picture)).size, (128, 128, 128)).save(buffer, "PNG")
+    Image.new("RGB", Image.open(io.BytesIO(picture)).size, "white").save(buffer, "PNG")
     return buffer.getvalue()
