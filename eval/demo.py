@@ -107,7 +107,9 @@ def run(out: Path) -> int:
         )
     for name, arguments in parts:
         begun = time.perf_counter()
-        if code := _command(arguments + _staleness(name, out)):
+        if is_done(name, out):
+            console.print(f"{name}: done before, and nothing it stands on has changed")
+        elif code := _command(arguments + _staleness(name, out)):
             return code
         clock.seconds[name] = time.perf_counter() - begun
     clock.seconds["total"] = time.perf_counter() - started
@@ -159,15 +161,25 @@ def write_if_changed(path: Path, text: str) -> None:
         write_atomic(path, text.encode())
 
 
+def is_done(part: str, out: Path) -> bool:
+    """Whether a stage or the evaluation has ended since all that it stands on was made."""
+    result = out / ("eval/easy_vqa_test" if part == "eval" else f"train/{part}") / "summary.json"
+    return part != "curate" and result.exists() and not _newer(part, out, result)
+
+
 def _staleness(part: str, out: Path) -> list[str]:
     """`--fresh` for a stage whose shards, recipe or starting point are newer than its beginning."""
     begun = out / "train" / part / "stage.json"
-    if part not in STAGES or not begun.exists():
-        return []
-    before = [out / "train" / stage / "summary.json" for stage in STAGES[: STAGES.index(part)]]
-    inputs = [out / "shards/manifest.json", REPOSITORY / f"train/recipes/demo/{part}.yaml", *before]
-    newer = [path for path in inputs if path.exists() and path.stat().st_mtime > begun.stat().st_mtime]
-    return ["--fresh"] if newer else []
+    return ["--fresh"] if part in STAGES and begun.exists() and _newer(part, out, begun) else []
+
+
+def _newer(part: str, out: Path, than: Path) -> list[Path]:
+    """What a part stands on (shards, its recipe, the stages before it) that is newer than a file of its own."""
+    position = STAGES.index(part) if part in STAGES else len(STAGES)
+    inputs = [out / "train" / stage / "summary.json" for stage in STAGES[:position]]
+    recipe = "eval/recipes/demo.yaml" if part == "eval" else f"train/recipes/demo/{part}.yaml"
+    inputs += [out / "shards/manifest.json", REPOSITORY / recipe]
+    return [path for path in inputs if path.exists() and path.stat().st_mtime > than.stat().st_mtime]
 
 
 def _command(arguments: Sequence[str]) -> int:

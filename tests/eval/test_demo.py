@@ -55,9 +55,13 @@ def test_a_stage_is_trained_anew_only_when_what_it_stands_on_is_newer(tmp_path: 
         path.write_text("{}")
     future = begun.stat().st_mtime + 10_000  # later than the recipes of this checkout
     os.utime(begun, (future, future))
-    assert demo._staleness("stage1", tmp_path) == []
+    assert demo._staleness("stage1", tmp_path) == [] and not demo.is_done("stage1", tmp_path)
+    result = tmp_path / "train/stage1/summary.json"
+    result.write_text("{}")
+    os.utime(result, (future, future))
+    assert demo.is_done("stage1", tmp_path)
     os.utime(before, (future + 1, future + 1))
-    assert demo._staleness("stage1", tmp_path) == ["--fresh"]
+    assert demo._staleness("stage1", tmp_path) == ["--fresh"] and not demo.is_done("stage1", tmp_path)
     assert demo._staleness("stage2", tmp_path) == [] and demo._staleness("curate", tmp_path) == []
 
 
