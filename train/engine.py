@@ -5,6 +5,7 @@ would build with a C++ compiler at start is switched off (gloo does its work).
 """
 
 import hashlib
+import importlib
 import json
 import math
 import os
@@ -54,11 +55,25 @@ def start_processes() -> Processes:
     import deepspeed.ops
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    _import_muon()
     if not torch.distributed.is_initialized():
         deepspeed.init_distributed(verbose=False)
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
     return Processes(torch.distributed.get_rank(), torch.distributed.get_world_size(), device)
+
+
+def _import_muon() -> None:
+    """Imports DeepSpeed's Muon optimiser, which ZeRO asks for whatever the optimiser, without its compiled kernels.
+
+    Nothing here uses Muon, and preparing torch's compiler for it costs 4 CPU-seconds at each start.
+    """
+    from deepspeed.runtime import compiler
+
+    decorate = compiler.compile
+    compiler.compile = lambda *_, **__: lambda function: function
+    importlib.import_module("deepspeed.runtime.zero.muon.original_muon")
+    compiler.compile = decorate
 
 
 def _free_port() -> int:
