@@ -124,10 +124,7 @@ def _demo_recipe() -> Path:
 
 
 def _train(stage: str, out: Path) -> list[str]:
-    """One process a core: the tiny model's kernels are too small to share between threads."""
-    processes = str(min(2, os.cpu_count() or 1))
-    launcher = ["torchrun", "--standalone", "--nproc-per-node", processes, "-m", "train.cli"]
-    return [*launcher, stage, str(REPOSITORY / f"train/recipes/demo/{stage}.yaml"), "--data", str(out)]
+    return ["keyeforge", "train", stage, str(REPOSITORY / f"train/recipes/demo/{stage}.yaml"), "--data", str(out)]
 
 
 def _names(recipe: dict[str, Any], corpus: str) -> bool:
@@ -183,11 +180,13 @@ def _newer(part: str, out: Path, than: Path) -> list[Path]:
 
 
 def _command(arguments: Sequence[str]) -> int:
-    """Runs one command, shown as the user would type it. Returns its exit code."""
+    """Runs one `keyeforge` command, shown as the user would type it. Returns its exit code.
+
+    Training runs on one thread: the tiny model's kernels are too small to share, two threads are a quarter slower.
+    """
     console.rule(shlex.join(arguments), align="left", style="dim")
-    launch = {"keyeforge": ["-m", "keyeforge"], "torchrun": ["-m", "torch.distributed.run"]}[arguments[0]]
-    threads = {"OMP_NUM_THREADS": "1"} if arguments[0] == "torchrun" else {}
-    command = [sys.executable, *launch, *arguments[1:]]
+    threads = {"OMP_NUM_THREADS": "1"} if arguments[1] == "train" else {}
+    command = [sys.executable, "-m", *arguments]
     return subprocess.run(command, check=False, env={**os.environ, **threads}).returncode
 
 
