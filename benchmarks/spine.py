@@ -1,4 +1,4 @@
-"""The figures of the whole path, from nothing: a fresh copy of the checkout, `make demo`, then a table beside the goals.
+"""The figures of the whole path, from nothing: a fresh clone, `make demo`, then a table beside the goals.
 
     python benchmarks/spine.py [--keep DIR]
 
