@@ -40,6 +40,8 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
     if not Path("/dev/nvidiactl").exists():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed guesses the same with a warning
+    # uv installs no .pyc files: children that may not write them compile torch, Ray and Spark anew at every start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark_conf"))
     for name in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
         os.environ.setdefault(name, sys.executable)
