@@ -17,8 +17,8 @@ from rich.progress import (
 from rich.table import Table
 
 from data_engine import catalog
-from data_engine.recipe import RecipeError
 from data_engine.runners.partition import RunnerName
+from strict_yaml import RecipeError
 
 app = typer.Typer(help="Curate corpora, and ask what became of every sample.", no_args_is_help=True)
 console = Console()

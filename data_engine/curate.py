@@ -22,9 +22,10 @@ from data_engine.finish import (
     write_shards,
 )
 from data_engine.media import write_atomic
-from data_engine.recipe import Recipe, RecipeError, nearest
+from data_engine.recipe import Recipe
 from data_engine.runners.partition import RunnerName
 from data_engine.step import Run, StepResult
+from strict_yaml import RecipeError, nearest
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 
 from data_engine import tables
 from data_engine.media import write_atomic
-from data_engine.recipe import Gate, nearest
+from data_engine.recipe import Gate
 from data_engine.step import Counts
+from strict_yaml import nearest
 
 METRICS = (
     *("ingested", "kept", "dropped", "quarantined"),

@@ -1,29 +1,12 @@
-"""Recipes: what a curation run does, as one YAML file and nothing else.
+"""Recipes: what a curation run does, as one YAML file and nothing else."""
 
-Every model refuses unknown keys and names the nearest right one.
-"""
-
-import difflib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from data_engine.sample import Modality
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be run: the message names the file, the field and the fix."""
-
-
-class Strict(BaseModel):
-    """A frozen model that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from strict_yaml import Strict, parse_yaml
 
 
 class Source(Strict):
@@ -81,7 +64,7 @@ class Mixture(Strict):
     `max_repeats` times.
     """
 
-    shares: dict[Modality, float] = {"video": 0.24, "image": 0.50, "text": 0.26}
+    shares: dict[Modality, float] = Field(default={"video": 0.24, "image": 0.50, "text": 0.26})
     epoch_tokens: int | None = Field(default=None, gt=0)
     max_repeats: int = Field(default=1, ge=1)
     seed: int = 0
@@ -149,53 +132,3 @@ def load_recipe(path: Path) -> Recipe:
     root = Path(recipe.root).expanduser()
     root = root if root.is_absolute() else path.parent / root
     return recipe.model_copy(update={"root": str(root.resolve())})
-
-
-def parse_yaml(path: Path, model: type[Model]) -> Model:
-    """A YAML file as `model`. Raises RecipeError naming the file, the field and the fix."""
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not YAML: {str(error).replace(chr(10), ' ')}") from error
-    try:
-        return model.model_validate(data if data is not None else {})
-    except ValidationError as error:
-        raise RecipeError("\n".join(explain(path, model, fault) for fault in error.errors())) from error
-
-
-def explain(path: Path, model: type[BaseModel], fault: Any) -> str:
-    """One pydantic fault as one line: `file: field: what is wrong; did you mean ...?`."""
-    location = tuple(fault["loc"])
-    field = ".".join(str(part) for part in location) or "(top level)"
-    if fault["type"] != "extra_forbidden":
-        return f"{path}: {field}: {fault['msg']}"
-    owner = _model_at(model, location[:-1])
-    known = [*owner.model_fields, *getattr(owner, "short_form", ())]
-    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-    return f"{path}: {field}: unknown key; {hint}"
-
-
-def nearest(where: str, name: str, known: Sequence[str]) -> None:
-    """Raises RecipeError unless `name` is known, naming the nearest that is."""
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        raise RecipeError(f"{where}: unknown {name!r}; {hint}")
-
-
-def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
-    """The model that holds the field at `location`."""
-    for part in location:
-        if isinstance(part, str) and part in model.model_fields:
-            model = next(_models_in(model.model_fields[part].annotation), model)
-    return model
-
-
-def _models_in(annotation: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in getattr(annotation, "__args__", ()):
-        yield from _models_in(argument)

@@ -12,7 +12,6 @@ from PIL import Image
 
 from data_engine import demo_corpora
 from data_engine.media import write_atomic
-from data_engine.recipe import Strict
 from data_engine.sample import Part, user
 from eval import stats
 from eval.cache import AnswerCache
@@ -20,6 +19,7 @@ from eval.extract import closed_answer
 from eval.runner import Answerer, Question, ask
 from eval.tasks import easy_vqa
 from model.processing import KeyeProcessor
+from strict_yaml import Strict
 from train.engine import fingerprint
 from train.start import load_model, model_folder
 

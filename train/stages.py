@@ -12,8 +12,8 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from data_engine.recipe import RecipeError, Strict, explain, parse_yaml
 from data_engine.sample import Modality
+from strict_yaml import RecipeError, Strict, explain, parse_yaml
 
 Component = Literal["vision", "projector", "language"]
 COMPONENTS: tuple[Component, ...] = ("vision", "projector", "language")

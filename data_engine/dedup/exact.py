@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from data_engine.dedup.engine import Engine
-from data_engine.recipe import Strict
+from strict_yaml import Strict
 
 _SQL = """
 SELECT row, rank, first_value(id) OVER (PARTITION BY content_key ORDER BY rank) AS keeper

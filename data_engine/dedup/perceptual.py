@@ -13,7 +13,7 @@ from pydantic import Field
 
 from data_engine.dedup.components import components
 from data_engine.dedup.engine import Engine
-from data_engine.recipe import Strict
+from strict_yaml import Strict
 
 _SQL = """
 SELECT DISTINCT a.item AS first, b.item AS second

@@ -10,8 +10,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from data_engine.recipe import RecipeError, load_recipe
+from data_engine.recipe import load_recipe
 from data_engine.runners.partition import RunnerName
+from strict_yaml import RecipeError
 
 
 def run(

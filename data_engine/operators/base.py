@@ -5,7 +5,7 @@ from typing import ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_engine.recipe import Strict
+from strict_yaml import Strict
 
 
 class Operator(Strict):

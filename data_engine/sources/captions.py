@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from data_engine.media import MediaStore
-from data_engine.recipe import Source, Strict
+from data_engine.recipe import Source
 from data_engine.sample import Media, Sample, assistant, user
 from data_engine.sources.common import (
     IMAGE_SUFFIXES,
@@ -22,6 +22,7 @@ from data_engine.sources.common import (
     parse_options,
     pick,
 )
+from strict_yaml import Strict
 
 PROMPTS = {
     "en": (

@@ -19,8 +19,9 @@ from typing import IO, Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from data_engine.recipe import RecipeError, Source, explain
+from data_engine.recipe import Source
 from data_engine.sample import Media, Message, Part, Sample
+from strict_yaml import RecipeError, explain
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v"})

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import Field
 
 from data_engine.media import MediaStore
-from data_engine.recipe import Source, Strict
+from data_engine.recipe import Source
 from data_engine.sample import Media, Message, Part, Role, Sample, text_part
 from data_engine.sources.common import (
     Quarantined,
@@ -28,6 +28,7 @@ from data_engine.sources.common import (
     open_binary,
     parse_options,
 )
+from strict_yaml import Strict
 
 ROLES: dict[str, Role] = {
     "human": "user",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_engine.media import MediaStore
-from data_engine.recipe import Source, Strict
+from data_engine.recipe import Source
 from data_engine.sample import Media, Sample, user
 from data_engine.sources.common import (
     IMAGE_SUFFIXES,
@@ -20,6 +20,7 @@ from data_engine.sources.common import (
     parse_options,
     pick,
 )
+from strict_yaml import Strict
 
 PROMPTS = (
     "Read the text in this photo.",

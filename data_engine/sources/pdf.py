@@ -18,7 +18,7 @@ from PIL import Image
 from pydantic import Field
 
 from data_engine.media import MediaStore
-from data_engine.recipe import Source, Strict
+from data_engine.recipe import Source
 from data_engine.sample import Media, Sample, assistant, user
 from data_engine.sources.common import (
     Quarantined,
@@ -29,6 +29,7 @@ from data_engine.sources.common import (
     parse_options,
     pick,
 )
+from strict_yaml import Strict
 
 DPI = 100
 MARGIN = 1.5  # points of paper kept around a block; less than lines are apart

@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import Field
 
 from data_engine.media import MediaStore
-from data_engine.recipe import Source, Strict
+from data_engine.recipe import Source
 from data_engine.sample import Sample, document
 from data_engine.sources.common import Quarantined, files, folder_of, make_sample, open_binary, parse_options
+from strict_yaml import Strict
 
 # "3.2. Title", "Chapter 4. Title", "第 4 章 标题", "# Title" at the start of a line.
 _HEADING = re.compile(r"(?:\d+(?:\.\d+)*\. |Chapter \d|Appendix [A-Z]|第 ?\d+ ?章|附录 ?[A-Z]|#+ )\S*")

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from data_engine import video
 from data_engine.media import MediaError, MediaStore
-from data_engine.recipe import Source, Strict
+from data_engine.recipe import Source
 from data_engine.sample import Sample
 from data_engine.sources.common import (
     VIDEO_SUFFIXES,
@@ -23,6 +23,7 @@ from data_engine.sources.common import (
 )
 from data_engine.synthesis.video_truth import NEED_TWO_FILMS, TASKS, Cut, Film, seconds_needed
 from data_engine.synthesis.wording import LANGUAGES, Language
+from strict_yaml import Strict
 
 UNIT_TASKS = 50
 VIDEOS = "videos"

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from data_engine import curate
-from data_engine.recipe import RecipeError, load_recipe
+from data_engine.recipe import load_recipe
+from strict_yaml import RecipeError
 
 GOOD = """
 corpus: stamps

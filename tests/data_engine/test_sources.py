@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_engine.media import MediaStore, decode_image
-from data_engine.recipe import RecipeError, Source
+from data_engine.recipe import Source
 from data_engine.sample import Sample
 from data_engine.sources import captions, conversations, images, pdf, text, video_truth
 from data_engine.sources.common import Quarantined, inside
+from strict_yaml import RecipeError
 
 
 @pytest.fixture

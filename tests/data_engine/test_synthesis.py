@@ -13,10 +13,11 @@ import pytest
 
 from data_engine import video
 from data_engine.media import MediaStore
-from data_engine.recipe import RecipeError, Source
+from data_engine.recipe import Source
 from data_engine.sample import Media, Sample
 from data_engine.sources import video_truth
 from data_engine.sources.common import Quarantined
+from strict_yaml import RecipeError
 
 FPS = 2.0
 COLOURS = {"red.mp4": (1, 0, 0), "green.mp4": (0, 1, 0), "blue.mp4": (0, 0, 1)}

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from data_engine.recipe import RecipeError
+from strict_yaml import RecipeError
 from train import stages
 from train.stages import Lineage, Stage, StageError, check_transition, load_stage
 
