@@ -1,7 +1,7 @@
 """`keyeforge eval`: judge a checkpoint, and write a run's report."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -35,8 +35,7 @@ def run(
 
             summaries = evaluate(parse_yaml(recipe, Evaluation), data, progress)
     except (RecipeError, StageError, TaskError) as error:
-        Console(stderr=True).print(str(error), style="red", soft_wrap=True, highlight=False)
-        raise typer.Exit(2) from error
+        _fail(error)
     for name, summary in summaries.items():
         table = Table(title=name, title_justify="left", show_header=False)
         for key, value in summary.items():
@@ -53,6 +52,29 @@ def report(data: DataOption = Path("build/demo")) -> None:
     try:
         path = write(data.resolve())
     except FileNotFoundError as error:
-        Console(stderr=True).print(str(error), style="red", soft_wrap=True, highlight=False)
-        raise typer.Exit(2) from error
+        _fail(error)
     console.print(f"report: {path}", soft_wrap=True)
+
+
+@app.command()
+def minibench(
+    out: Annotated[Path, typer.Option(help="The folder to write; it must not exist yet.")],
+    seed: Annotated[int, typer.Option(help="Another seed, other items; 0 is the one that is judged on.")] = 0,
+    per_kind: Annotated[int, typer.Option(help="Items of each of the six kinds.")] = 50,
+) -> None:
+    """Writes the bundled mini-benchmark as files: pictures, clips, items.jsonl, and a sheet to look at."""
+    from eval.minibench.export import export
+    from eval.minibench.items import items
+
+    try:
+        made = items(seed, per_kind)
+        export(made, out)
+    except ValueError as error:
+        _fail(error)
+    console.print(f"{len(made)} items: {out / 'items.jsonl'}\nto look at: {out / 'sheet.png'}", soft_wrap=True)
+
+
+def _fail(error: Exception) -> NoReturn:
+    """One line and exit code 2."""
+    Console(stderr=True).print(str(error), style="red", soft_wrap=True, highlight=False)
+    raise typer.Exit(2) from error
