@@ -50,7 +50,7 @@ class KeyeTextConfig(Qwen3Config):  # type: ignore[misc]
 
 @strict
 class KeyeConfig(PreTrainedConfig):  # type: ignore[misc]
-    """The whole model. The placeholders' ids are the tokenizer's."""
+    """The whole model. The placeholders' ids are the tokenizer's; `rope_resets` is `reset_rope`'s record."""
 
     model_type = "KeyeVL1_5"
     sub_configs: ClassVar[dict[str, type[PreTrainedConfig]]] = {
@@ -64,6 +64,7 @@ class KeyeConfig(PreTrainedConfig):  # type: ignore[misc]
     image_token_id: int = 151655
     video_token_id: int = 151656
     tie_word_embeddings: bool = False
+    rope_resets: list[dict[str, Any]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         vision, text = self.vision_config, self.text_config

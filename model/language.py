@@ -15,7 +15,9 @@ from transformers import Qwen3Config, Qwen3Model
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, create_causal_mask, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLRotaryEmbedding
+
+from model.attention import Bounds, bounds_of, flash, has_flash
+from model.rope import MultimodalRotaryEmbedding
 
 ATTENTION = "keye_packed"
 """Name of `packed_attention` among transformers' attention implementations."""
@@ -25,7 +27,7 @@ FILL = 0.75
 
 
 def build_language_model(config: Qwen3Config) -> Qwen3Model:
-    """Qwen3's own parts, with Qwen2-VL's rotary embedding on three axes and our attention call.
+    """Qwen3's own parts, with rotary embedding on three axes and our attention call.
 
     Raises ValueError when the sections do not add up to the rotary pairs.
     """
@@ -34,7 +36,7 @@ def build_language_model(config: Qwen3Config) -> Qwen3Model:
         raise ValueError(f"mrope_section {section} must add up to head_dim / 2 = {config.head_dim / 2}")
     config._attn_implementation = ATTENTION
     model = Qwen3Model(config)
-    model.rotary_emb = Qwen2VLRotaryEmbedding(config)
+    model.rotary_emb = MultimodalRotaryEmbedding(config)
     return model
 
 
@@ -43,11 +45,13 @@ class Segments:
     """Samples of packed rows, grouped by length.
 
     Each group is (tokens [n * m], n, m): `n` samples padded on the right to `m`, as indices into the B * L
-    tokens. `back` [B * L] finds each token in the groups' outputs laid end to end.
+    tokens. `back` [B * L] finds each token in the groups' outputs laid end to end. `bounds` are those of the
+    samples where they lie.
     """
 
     groups: list[tuple[Tensor, int, int]]
     back: Tensor
+    bounds: Bounds
 
 
 def group_segments(segment_ids: Tensor) -> Segments:
@@ -68,7 +72,8 @@ def group_segments(segment_ids: Tensor) -> Segments:
         back[tokens[is_real]] = offset + np.flatnonzero(is_real)
         offset += tokens.size
         groups.append((torch.from_numpy(tokens.ravel()).to(segment_ids.device), len(group), longest))
-    return Segments(groups, torch.from_numpy(back).to(segment_ids.device))
+    bounds = bounds_of(torch.from_numpy(lengths).to(segment_ids.device))
+    return Segments(groups, torch.from_numpy(back).to(segment_ids.device), bounds)
 
 
 def _split(array: Any, where: Any) -> tuple[Any, Any]:
@@ -94,6 +99,10 @@ def packed_attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
     batch, heads, length, width = query.shape
     tokens = [x.transpose(1, 2).reshape(batch * length, -1) for x in (query, key, value)]
+    if has_flash(query):
+        q, k, v = (x.view(batch * length, -1, width) for x in tokens)
+        output = flash(q, k, v, segments.bounds, causal=True, scale=kwargs["scaling"])
+        return output.view(batch, length, heads, width), None
     repeats = heads // key.shape[1]
     outputs = []
     for index, count, longest in segments.groups:

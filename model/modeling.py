@@ -9,21 +9,26 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import pad
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForImageTextToText,
     GenerationConfig,
     GenerationMixin,
+    LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    SuppressTokensLogitsProcessor,
 )
 from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput
 
 from model.configuration import KeyeConfig
+from model.head import LanguageHead
 from model.language import attention_inputs, build_language_model
 from model.projector import KeyeProjector
+from model.rope import batch_position_ids, split_grids
 from model.vision import KeyeVisionModel
 from model.visual_tokens import (
     CONTROL_TOKENS,
@@ -44,13 +49,16 @@ class KeyeOutput(ModelOutput):  # type: ignore[misc]
     """`loss` is the mean over `num_targets` targets, so their product is the sum.
 
     `logits` [B, L, V] only without labels: with labels they are formed at the targets alone and not kept,
-    since at 128K tokens and 152K words the whole would take 80 GB.
+    since at 128K tokens and 152K words the whole would take 80 GB. `rope_deltas` [B, 1] only where the model
+    counted positions itself: a loop that decodes with the cache hands them back.
     """
 
     loss: Tensor | None = None
     num_targets: Tensor | None = None
     logits: Tensor | None = None
     past_key_values: Cache | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    rope_deltas: Tensor | None = None
 
 
 class KeyeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
@@ -71,11 +79,29 @@ class KeyeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
         self.visual = KeyeVisionModel(config.vision_config)
         self.mlp_AR = KeyeProjector(config.vision_config, text.hidden_size)
         self.model = build_language_model(text)
-        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        self.lm_head = LanguageHead(text.hidden_size, text.vocab_size)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.model.embed_tokens  # type: ignore[no-any-return]
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.model.embed_tokens = value
+
+    def reset_rope(self, base: float, context: int | None = None) -> None:
+        """Sets the base of the language model's rotary angles, and its context where given (report, stage 3).
+
+        Weights stay, and so does the vision tower's base. The rotary embedding reads its base from the config at
+        every call, so nothing else is to be derived anew. `config.rope_resets` records what was done.
+        """
+        text = self.config.text_config
+        before = {"rope_theta": text.rope_parameters["rope_theta"], "context": text.max_position_embeddings}
+        after = {"rope_theta": float(base), "context": context or text.max_position_embeddings}
+        if before == after:
+            return
+        text.rope_parameters = {**text.rope_parameters, "rope_theta": float(base)}
+        text.max_position_embeddings = after["context"]
+        self.config.rope_resets = [*(self.config.rope_resets or []), {"from": before, "to": after}]
 
     def visual_features(self, pixel_values: Tensor, grid_thw: Tensor) -> Tensor:
         """Language-model embeddings [P / 4, D] of packed patches, a row of `grid_thw` per image or frame.
@@ -88,23 +114,46 @@ class KeyeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
         with torch.set_grad_enabled(torch.is_grad_enabled() and (features.requires_grad or _trains(self.mlp_AR))):
             return self.mlp_AR(features, grids)  # type: ignore[no-any-return]
 
-    def embed(self, input_ids: Tensor, pixel_values: Tensor | None, grid_thw: Tensor | None) -> Tensor:
+    def is_visual(self, input_ids: Tensor) -> Tensor:
+        """Where `input_ids` are placeholders of images or videos."""
+        return (input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)  # type: ignore[no-any-return]
+
+    def embed(
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor | None = None,
+        grid_thw: Tensor | None = None,
+        visual_embeds: Tensor | None = None,
+    ) -> Tensor:
         """Embeddings [B, L, D]; those of placeholders are the visual features, in order.
 
-        Raises ValueError with both counts when there are not as many features as placeholders.
+        Raises ValueError that names the row and both counts when there are not as many features as placeholders.
         """
         embeds = self.get_input_embeddings()(input_ids)
-        is_visual = (input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)
-        num_features = 0 if grid_thw is None else int(grid_thw[:, 1:].prod(dim=1).sum()) // self.mlp_AR.merge**2
-        if int(is_visual.sum()) != num_features:
-            raise ValueError(
-                f"{int(is_visual.sum())} visual placeholders in input_ids, {num_features} visual features "
-                "in grid_thw: pass the pixel_values and grid_thw that the processor made with these input_ids"
-            )
-        if pixel_values is None or grid_thw is None or num_features == 0:
-            return embeds + self._nothing_shown() if self.training else embeds  # type: ignore[no-any-return]
-        features = self.visual_features(pixel_values, grid_thw).to(embeds.dtype)
-        return embeds.masked_scatter(is_visual[..., None], features)  # type: ignore[no-any-return]
+        is_visual = self.is_visual(input_ids)
+        if visual_embeds is None:
+            grids = torch.empty(0, 3) if pixel_values is None or grid_thw is None else grid_thw
+            split_grids(is_visual.sum(dim=1).tolist(), grids.cpu().numpy(), self.mlp_AR.merge)
+            if pixel_values is None or len(grids) == 0:
+                return embeds + self._nothing_shown() if self.training else embeds  # type: ignore[no-any-return]
+            visual_embeds = self.visual_features(pixel_values, grids)
+        elif int(is_visual.sum()) != len(visual_embeds):
+            raise ValueError(f"{int(is_visual.sum())} visual placeholders, {len(visual_embeds)} visual_embeds")
+        return embeds.masked_scatter(is_visual[..., None], visual_embeds.to(embeds.dtype))  # type: ignore[no-any-return]
+
+    def positions(
+        self, input_ids: Tensor, grid_thw: Tensor | None, attention_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """`position_ids` [3, B, L] of whole rows and their `rope_deltas` [B, 1] (see `model.rope`).
+
+        `attention_mask` [B, L] marks padding. Raises ValueError as `embed` does.
+        """
+        real = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        grids = torch.empty(0, 3) if grid_thw is None else grid_thw
+        is_visual, is_real = self.is_visual(input_ids).cpu().numpy(), real.bool().cpu().numpy()
+        found, deltas = batch_position_ids(is_visual, is_real, grids.cpu().numpy(), self.mlp_AR.merge)
+        device = input_ids.device
+        return torch.from_numpy(found).to(device), torch.from_numpy(deltas)[:, None].to(device)
 
     def _nothing_shown(self) -> Tensor:
         """Zero, but a zero that vision tower and projector took part in.
@@ -119,48 +168,120 @@ class KeyeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
 
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         *,
         segment_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
         grid_thw: Tensor | None = None,
+        visual_embeds: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         past_key_values: Cache | None = None,
+        rope_deltas: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int = 0,
-        **_: Any,
+        **kwargs: Any,
     ) -> KeyeOutput:
         """One pass over `input_ids` [B, L] at `position_ids` [3, B, L].
 
         `segment_ids` [B, L] (0 = padding) makes rows of several samples that do not see each other.
         `labels` [B, L] are aligned with `input_ids` (-100 = no target); the shift happens here.
+        `visual_embeds` [F, D] stand in for `pixel_values`: features encoded before, as `visual_features` makes
+        them. Without `position_ids` they are counted here, or continued from `rope_deltas` where there is a
+        cache. Further keywords (`output_hidden_states`, ...) are Qwen3's.
         """
-        grid_thw = None if pixel_values is None else grid_thw
-        embeds = self.embed(input_ids, pixel_values, grid_thw)
-        attention = attention_inputs(self.model.config, embeds, attention_mask, segment_ids, past_key_values)
+        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if inputs_embeds is None:
+            if input_ids is None:
+                raise ValueError("pass input_ids, or inputs_embeds with position_ids")
+            inputs_embeds = self.embed(input_ids, pixel_values, grid_thw, visual_embeds)
+        deltas = None
+        if position_ids is None and past:
+            position_ids = _continued(past, inputs_embeds, rope_deltas)
+        elif position_ids is None:
+            if input_ids is None or segment_ids is not None:
+                raise ValueError("packed rows and inputs_embeds need position_ids: the processor makes them")
+            position_ids, deltas = self.positions(input_ids, grid_thw, attention_mask)
+        attention = attention_inputs(self.model.config, inputs_embeds, attention_mask, segment_ids, past_key_values)
         output = self.model(
-            inputs_embeds=embeds,
+            inputs_embeds=inputs_embeds,
             position_ids=position_ids,
             past_key_values=past_key_values,
             use_cache=use_cache if labels is None and segment_ids is None else False,
             **attention,
+            **kwargs,
         )
         hidden = output.last_hidden_state
         if labels is None:
             logits = self.lm_head(hidden[:, -logits_to_keep:])
-            return KeyeOutput(logits=logits, past_key_values=output.past_key_values)
+            return KeyeOutput(None, None, logits, output.past_key_values, output.hidden_states, deltas)
         loss, num_targets = self.loss(hidden, shift_labels(labels, segment_ids))
-        return KeyeOutput(loss=loss, num_targets=num_targets)
+        return KeyeOutput(loss, num_targets, hidden_states=output.hidden_states)
 
     def loss(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy of `hidden` [B, L, D] against next tokens `targets` [B, L], and their number."""
         is_target = targets != IGNORED
         num_targets = is_target.sum()
-        logits = self.lm_head(hidden[is_target]).float()
-        total = cross_entropy(logits, targets[is_target], reduction="sum")
+        total = self.lm_head(hidden[is_target], targets[is_target])
         return total / num_targets.clamp(min=1), num_targets
+
+    def generate(self, *args: Any, logits_processor: LogitsProcessorList | None = None, **kwargs: Any) -> Any:
+        """transformers' `generate`, which here never writes a placeholder, whatever the generation config says.
+
+        A placeholder among the answer's tokens would ask for an image that nobody has shown.
+        """
+        ban = _NoPlaceholders([self.config.image_token_id, self.config.video_token_id], device=self.device)
+        processors = LogitsProcessorList([ban, *(logits_processor or [])])
+        return super().generate(*args, logits_processor=processors, **kwargs)
+
+    def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
+        """Where the caller gives none: the three axes, instead of transformers' count of tokens."""
+        ids = model_kwargs.get("input_ids", inputs_tensor)
+        return self.positions(ids, model_kwargs.get("grid_thw"), model_kwargs.get("attention_mask"))[0]
+
+    def _expand_inputs_for_generation(
+        self,
+        expand_size: int = 1,
+        is_encoder_decoder: bool = False,
+        input_ids: Tensor | None = None,
+        **model_kwargs: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Beams and several answers to a prompt share its visual features: they are encoded once."""
+        features = None
+        if expand_size > 1 and input_ids is not None and model_kwargs.get("pixel_values") is not None:
+            encoded = self.visual_features(model_kwargs.pop("pixel_values"), model_kwargs.pop("grid_thw"))
+            parts = torch.split(encoded, self.is_visual(input_ids).sum(dim=1).tolist())
+            features = torch.cat([part.repeat(expand_size, 1) for part in parts])
+        ids, expanded = super()._expand_inputs_for_generation(
+            expand_size, is_encoder_decoder, input_ids, **model_kwargs
+        )
+        return ids, expanded if features is None else {**expanded, "visual_embeds": features}
+
+    def prepare_inputs_for_generation(
+        self, *args: Any, is_first_iteration: bool | None = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Once pictures are in the cache, they are not shown again."""
+        if not is_first_iteration and kwargs.get("use_cache", True):
+            kwargs = {**kwargs, "visual_embeds": None, "grid_thw": None}
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(
+            *args, is_first_iteration=is_first_iteration, **kwargs
+        )
+        return inputs
+
+
+class _NoPlaceholders(SuppressTokensLogitsProcessor):  # type: ignore[misc]
+    """A type of its own: one of transformers' would take the place of the generation config's."""
+
+
+def _continued(past: int, inputs_embeds: Tensor, rope_deltas: Tensor | None) -> Tensor:
+    """Positions [3, B, L] of tokens after `past` ones in the cache."""
+    if rope_deltas is None:
+        raise ValueError("decoding with a cache needs position_ids, or the rope_deltas that the first pass returned")
+    batch, length = inputs_embeds.shape[:2]
+    index = torch.arange(past, past + length, device=inputs_embeds.device)
+    return (index + rope_deltas.to(index.device)).expand(3, batch, length)
 
 
 def shift_labels(labels: Tensor, segment_ids: Tensor | None) -> Tensor:
@@ -203,15 +324,18 @@ def build(preset: str, tokenizer: PreTrainedTokenizerBase) -> KeyeForConditional
             f"tokenizer has {len(tokenizer)} tokens, preset {preset} room for {config.text_config.vocab_size}"
         )
     model = KeyeForConditionalGeneration(config)
-    ends = [vocab[IM_END], vocab[END_OF_TEXT]]
-    control = [vocab[token] for token in CONTROL_TOKENS]
-    model.generation_config = GenerationConfig(
-        eos_token_id=ends,
-        pad_token_id=vocab[END_OF_TEXT],
-        suppress_tokens=[token for token in control if token not in ends],
-    )
+    model.generation_config = generation_config(tokenizer)
     return model
 
 
+def generation_config(tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """Stops at the end of a turn or of the text, and writes no control token besides."""
+    ends = tokenizer.convert_tokens_to_ids([IM_END, END_OF_TEXT])
+    control = tokenizer.convert_tokens_to_ids(list(CONTROL_TOKENS))
+    suppressed = [token for token in control if token not in ends]
+    return GenerationConfig(eos_token_id=ends, pad_token_id=ends[1], suppress_tokens=suppressed)
+
+
 AutoConfig.register(KeyeConfig.model_type, KeyeConfig)
+AutoModel.register(KeyeConfig, KeyeForConditionalGeneration)
 AutoModelForImageTextToText.register(KeyeConfig, KeyeForConditionalGeneration)

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, linear, scaled_dot_product_attention
 from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from model.attention import Bounds, bounds_of, flash, has_flash
 from model.configuration import KeyeVisionConfig
 
 Grid = tuple[int, int]
@@ -25,23 +27,25 @@ class Groups:
     """Images of equal length side by side, so that one attention call does all of them.
 
     `order` [P] sorts the packed patches by group (None: they are already so), `back` undoes it, and
-    `shapes` are the (images, patches each) of the groups.
+    `shapes` are the (images, patches each) of the groups. `bounds` are those of the images, so sorted.
     """
 
     order: Tensor | None
     back: Tensor | None
     shapes: list[tuple[int, int]]
+    bounds: Bounds
 
 
 def group_by_length(lengths: Sequence[int], device: torch.device) -> Groups:
     """Groups for packed images of `lengths` patches each, in order."""
     distinct = sorted(set(lengths))
     shapes = [(lengths.count(length), length) for length in distinct]
-    if len(distinct) == 1:
-        return Groups(None, None, shapes)
     sizes = torch.tensor(lengths)
+    bounds = bounds_of(sizes.sort().values.to(device))
+    if len(distinct) == 1:
+        return Groups(None, None, shapes, bounds)
     order = torch.argsort(sizes.repeat_interleave(sizes), stable=True).to(device)
-    return Groups(order, torch.argsort(order), shapes)
+    return Groups(order, torch.argsort(order), shapes, bounds)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -52,29 +56,44 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (wide * cos[:, None] + turned * sin[:, None]).to(x.dtype)
 
 
+class PatchEmbedding(nn.Conv2d):
+    """SigLIP's convolution, over patches that are cut already: then it is one matrix product."""
+
+    def __init__(self, config: KeyeVisionConfig) -> None:
+        size = config.patch_size
+        super().__init__(config.num_channels, config.hidden_size, size, stride=size)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """[P, 3, 14, 14] -> [P, D]."""
+        return linear(pixel_values.flatten(1).to(self.weight.dtype), self.weight.flatten(1), self.bias)
+
+
+class PositionTable(nn.Embedding):
+    """SigLIP's learned table of positions, interpolated to the grid of each image."""
+
+    def __init__(self, config: KeyeVisionConfig) -> None:
+        super().__init__(config.table_side**2, config.hidden_size)
+        self.side = config.table_side
+
+    def forward(self, grids: Sequence[Grid]) -> Tensor:  # type: ignore[override]
+        """[P, D]: bilinear, align_corners=False, no antialias; each distinct grid is interpolated once."""
+        table = self.weight.T.reshape(1, -1, self.side, self.side).float()
+        resized = {grid: interpolate(table, size=grid, mode="bilinear", align_corners=False) for grid in set(grids)}
+        flat = {grid: one[0].flatten(1).T.to(self.weight.dtype) for grid, one in resized.items()}
+        return torch.cat([flat[grid] for grid in grids])
+
+
 class KeyeVisionEmbeddings(nn.Module):
-    """Patches to vectors, plus the learned position table interpolated to each grid."""
+    """Patches to vectors, plus their positions."""
 
     def __init__(self, config: KeyeVisionConfig) -> None:
         super().__init__()
-        self.table_side = config.table_side
-        size = config.patch_size
-        self.patch_embedding = nn.Conv2d(config.num_channels, config.hidden_size, size, stride=size)
-        self.position_embedding = nn.Embedding(self.table_side**2, config.hidden_size)
+        self.patch_embedding = PatchEmbedding(config)
+        self.position_embedding = PositionTable(config)
 
     def forward(self, pixel_values: Tensor, grids: Sequence[Grid]) -> Tensor:
-        """[P, 3, 14, 14] -> [P, D]. The convolution over a single patch is one matrix product."""
-        weight = self.patch_embedding.weight.flatten(1)
-        patches = linear(pixel_values.flatten(1).to(weight.dtype), weight, self.patch_embedding.bias)
-        tables = {grid: self.positions(grid) for grid in set(grids)}
-        return patches + torch.cat([tables[grid] for grid in grids])
-
-    def positions(self, grid: Grid) -> Tensor:
-        """The position table at `grid`, [rows * columns, D]: bilinear, align_corners=False, no antialias."""
-        side = self.table_side
-        table = self.position_embedding.weight.T.reshape(1, -1, side, side)
-        resized = interpolate(table.float(), size=grid, mode="bilinear", align_corners=False)
-        return resized[0].flatten(1).T.to(table.dtype)
+        """[P, 3, 14, 14] -> [P, D]."""
+        return self.patch_embedding(pixel_values) + self.position_embedding(grids)  # type: ignore[no-any-return]
 
 
 class KeyeVisionAttention(nn.Module):
@@ -88,13 +107,14 @@ class KeyeVisionAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor] | None, shapes: list[tuple[int, int]]) -> Tensor:
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], groups: Groups) -> Tensor:
         heads = (-1, self.num_heads, self.head_dim)
         q, k, v = (project(x).view(heads) for project in (self.q_proj, self.k_proj, self.v_proj))
-        if rope is not None:
-            q, k = rotate(q, *rope), rotate(k, *rope)
-        rows = [count * length for count, length in shapes]
-        parts = zip(q.split(rows), k.split(rows), v.split(rows), shapes, strict=True)
+        q, k = rotate(q, *rope), rotate(k, *rope)
+        if has_flash(q):
+            return self.out_proj(flash(q, k, v, groups.bounds, causal=False).flatten(1))  # type: ignore[no-any-return]
+        rows = [count * length for count, length in groups.shapes]
+        parts = zip(*(torch.split(x, rows) for x in (q, k, v)), groups.shapes, strict=True)
         return self.out_proj(torch.cat([self._attend(*part) for part in parts]))  # type: ignore[no-any-return]
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -114,7 +134,7 @@ class KeyeVisionMLP(nn.Module):
         return self.fc2(self.activation(self.fc1(x)))  # type: ignore[no-any-return]
 
 
-class KeyeVisionLayer(nn.Module):
+class KeyeVisionLayer(GradientCheckpointingLayer):  # type: ignore[misc]
     """A pre-norm transformer block, SigLIP's."""
 
     def __init__(self, config: KeyeVisionConfig) -> None:
@@ -124,8 +144,8 @@ class KeyeVisionLayer(nn.Module):
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = KeyeVisionMLP(config)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor] | None, shapes: list[tuple[int, int]]) -> Tensor:
-        x = x + self.self_attn(self.layer_norm1(x), rope, shapes)
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], groups: Groups) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x), rope, groups)
         return x + self.mlp(self.layer_norm2(x))  # type: ignore[no-any-return]
 
 
@@ -162,7 +182,7 @@ class KeyeVisionTransformer(nn.Module):
         if groups.order is not None:
             x, rope = x.index_select(0, groups.order), (rope[0][groups.order], rope[1][groups.order])
         for layer in self.encoder.layers:
-            x = layer(x, rope, groups.shapes)
+            x = layer(x, rope, groups)
         x = self.post_layernorm(x)
         return x if groups.back is None else x.index_select(0, groups.back)  # type: ignore[no-any-return]
 

@@ -46,13 +46,13 @@ def start(stage: Stage, data: Path) -> Start:
         tokenizer = load_tokenizer(data / str(stage.init.tokenizer))
         torch.manual_seed(stage.seed)
         model = build(stage.preset, tokenizer)
-        set_rope_base(model, stage.rope_base)
+        model.reset_rope(stage.rope_base)
         return Start(model, KeyeProcessor(tokenizer, visual_budget(stage.preset)), None, None)
     folder = model_folder(data / stage.init.source)
     previous = lineage_of(folder)
     check_transition(stage, previous)
     model = load_model(folder)
-    set_rope_base(model, stage.rope_base)
+    model.reset_rope(stage.rope_base)
     return Start(model, KeyeProcessor.from_pretrained(folder), folder, previous)
 
 
@@ -73,15 +73,6 @@ def load_model(folder: Path) -> KeyeForConditionalGeneration:
         if report[kind]:
             raise StageError(f"{folder}: {kind.replace('_', ' ')}: {sorted(map(str, report[kind]))[0]}")
     return model  # type: ignore[no-any-return]
-
-
-def set_rope_base(model: KeyeForConditionalGeneration, base: float) -> None:
-    """Sets the base of the language model's rotary angles; weights stay, the vision tower's base too."""
-    config = model.config.text_config
-    if config.rope_parameters["rope_theta"] == base:
-        return
-    config.rope_parameters["rope_theta"] = base
-    model.model.rotary_emb = type(model.model.rotary_emb)(config)
 
 
 def save_model(start: Start, stage: Stage, step: int, folder: Path) -> None:

@@ -69,7 +69,7 @@ def test_positions_are_interpolated_bilinearly() -> None:
     embeddings = tower().embeddings
     table = embeddings.position_embedding.weight.view(1, 7, 7, 48).permute(0, 3, 1, 2)
     expected = interpolate(table, size=(10, 4), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(embeddings.positions((10, 4)), expected[0].permute(1, 2, 0).reshape(40, 48))
+    torch.testing.assert_close(embeddings.position_embedding([(10, 4)]), expected[0].permute(1, 2, 0).reshape(40, 48))
 
 
 def test_rope_turns_rows_and_columns_by_their_own_halves() -> None:
