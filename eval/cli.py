@@ -20,7 +20,7 @@ def run(
     """Asks a checkpoint all questions of its tasks. Answers are cached by weights, prompt and pixels."""
     from data_engine.cli import progress_bar
     from eval.evaluate import Evaluation, evaluate
-    from eval.tasks.easy_vqa import TaskError
+    from eval.tasks.instance import TaskError
     from strict_yaml import RecipeError, parse_yaml
     from train.stages import StageError
 

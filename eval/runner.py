@@ -1,7 +1,8 @@
 """Questions to a model: encoded once, answered in batches of like length, identical ones only once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -10,7 +11,12 @@ from data_engine.sample import Message
 from eval.cache import AnswerCache, key_of
 from model.modeling import KeyeForConditionalGeneration
 from model.processing import Encoded, KeyeProcessor
+from train.engine import fingerprint
 from train.feed.conversation import encode
+from train.start import load_model, model_folder
+
+MAX_NEW_TOKENS = 12
+"""Enough for a word of eleven letters where every letter is a token; what rambles on past it is no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +35,35 @@ class Answerer:
     processor: KeyeProcessor
     weights: str
     batch_size: int = 256
-    max_new_tokens: int = 8
+    max_new_tokens: int = MAX_NEW_TOKENS
+
+
+def load_answerer(path: Path, batch_size: int = 256) -> Answerer:
+    """The model in `path` (a model's folder or a stage's, whose last checkpoint counts). Raises StageError."""
+    folder = model_folder(path)
+    model = load_model(folder).eval()
+    return Answerer(model, KeyeProcessor.from_pretrained(folder), fingerprint(model), batch_size)
 
 
 def ask(
     answerer: Answerer, questions: Sequence[Question], cache: AnswerCache, on_progress: Callable[[int, int], None]
 ) -> list[str]:
     """What the model says to each question, greedily, in order."""
+    return ask_encoded(answerer, encode_all(answerer.processor, questions), cache, on_progress)
+
+
+def encode_all(processor: KeyeProcessor, questions: Iterable[Question]) -> Iterator[Encoded]:
+    """Each question as a prompt with the assistant's turn opened."""
+    return (encode(processor, question.messages, question.media, prompt=True) for question in questions)
+
+
+def ask_encoded(
+    answerer: Answerer, prompts: Iterable[Encoded], cache: AnswerCache, on_progress: Callable[[int, int], None]
+) -> list[str]:
+    """`ask` for prompts that its processor has encoded already."""
     keys: list[str] = []
     waiting: dict[str, Encoded] = {}
-    for question in questions:
-        encoded = encode(answerer.processor, question.messages, question.media, prompt=True)
+    for encoded in prompts:
         keys.append(key_of(answerer.weights, encoded))
         if keys[-1] not in cache.answers:
             waiting[keys[-1]] = encoded

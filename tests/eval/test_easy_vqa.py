@@ -11,7 +11,8 @@ from data_engine.media import MediaStore
 from data_engine.recipe import Source
 from data_engine.sample import Part, Sample, user
 from data_engine.sources import conversations
-from eval.tasks.easy_vqa import Item, TaskError, baselines, kind, load, train_answers
+from eval.tasks.easy_vqa import Item, baselines, kind, load, train_answers
+from eval.tasks.instance import TaskError
 
 
 def test_the_official_split_and_what_blind_guessing_reaches(corpora: Any) -> None:
