@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
 
 from model import visual_tokens as vt
+from model.configuration import KeyeConfig
 from model.rope import position_ids
+from model.thinking import SUFFIXES, Mode
 from model.visual_tokens import Size, VisualBudget
 
 IGNORED = -100
@@ -95,16 +97,18 @@ class KeyeProcessor(ProcessorMixin):  # type: ignore[misc]
         *,
         labels: bool = True,
         generation_prompt: bool = False,
+        thinking: Mode = "auto",
     ) -> Encoded:
         """One conversation; `images` and `videos` in order of appearance.
 
         Targets are the words of assistant turns with their `<|im_end|>`, and all of a document; never a
-        visual token, never the first token. `generation_prompt` opens an assistant turn at the end.
+        visual token, never the first token. `generation_prompt` opens an assistant turn at the end; `thinking`
+        ends the last user turn's last text with a mode's suffix.
         Raises ProcessingError when parts and media do not match or a text holds a control token,
         VisualTokenError for a picture or video that cannot be shown.
         """
         media = {"image": self._images(images), "video": self._videos(videos)}
-        pieces, shown = _render(messages, media)
+        pieces, shown = _render(switched(messages, thinking), media)
         if generation_prompt:
             pieces.append((f"{vt.IM_START}assistant\n", False))
         ids, starts = self._tokenize("".join(text for text, _ in pieces))
@@ -179,18 +183,37 @@ class KeyeProcessor(ProcessorMixin):  # type: ignore[misc]
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def __call__(
-        self, text: str | Sequence[str], images: Sequence[Picture] = (), videos: Sequence[Video] = ()
-    ) -> dict[str, torch.Tensor]:
+        self,
+        text: str | Sequence[str],
+        images: Sequence[Picture | Sequence[Picture]] | None = None,
+        videos: Sequence[Video] | None = None,
+        *,
+        max_length: int | None = None,
+        truncation: bool = False,
+        **_: Any,
+    ) -> BatchFeature:
         """Rendered prompts (chat template, one placeholder per medium) as a left-padded batch for `generate`.
 
-        `images` and `videos` are those of all texts, in order of appearance.
+        `images` (flat, or a list for each text) and `videos` are those of all texts, in order of appearance.
+        Further keywords that transformers' processors take (`padding`, `return_tensors`) change nothing: the batch
+        is always padded, always tensors.
+        Raises ProcessingError for a prompt over `max_length` tokens, and for `truncation`: a prompt is never cut,
+        as the cut might go through an image.
         """
-        media = {"image": iter(self._images(images)), "video": iter(self._videos(videos))}
+        if truncation:
+            raise ProcessingError("truncation: a prompt is never cut, as it might be through an image; shorten it")
+        media = {"image": iter(self._images(_flat(images or ()))), "video": iter(self._videos(videos or ()))}
         encoded = [self._prompt(prompt, media) for prompt in ([text] if isinstance(text, str) else text)]
         _refuse_unused({kind: list(rest) for kind, rest in media.items()})
+        for number, one in enumerate(encoded):
+            if max_length is not None and len(one) > max_length:
+                raise ProcessingError(
+                    f"prompt {number}: {len(one)} tokens, max_length is {max_length}: shorten it or show less; "
+                    "a prompt is never cut"
+                )
         tensors = self.batch(encoded, padding_side="left")
         del tensors["labels"]
-        return tensors
+        return BatchFeature(tensors)
 
     def _prompt(self, prompt: str, media: dict[str, Iterator[_Medium]]) -> Encoded:
         shown: list[_Medium] = []
@@ -229,6 +252,20 @@ def _render(
     return pieces, shown
 
 
+def switched(messages: Sequence[Message], thinking: Mode) -> Sequence[Message]:
+    """The messages with the mode's suffix at the end of the last text of the last user turn."""
+    turns = [place for place, message in enumerate(messages) if message["role"] == "user"]
+    if thinking == "auto" or not turns:
+        return messages
+    parts = list(_parts(messages[turns[-1]]))
+    texts = [place for place, part in enumerate(parts) if part["type"] == "text"]
+    place = texts[-1] if texts else len(parts)
+    text = parts[place]["text"] if texts else ""
+    parts[place : place + 1] = [{"type": "text", "text": text + SUFFIXES[thinking]}]
+    changed = {**messages[turns[-1]], "content": parts}
+    return [*messages[: turns[-1]], changed, *messages[turns[-1] + 1 :]]
+
+
 def _parts(message: Message) -> list[dict[str, Any]]:
     content = message["content"]
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
@@ -265,6 +302,14 @@ def _target_spans(pieces: Iterable[tuple[str, bool]], starts: list[int]) -> Iter
         character += len(text)
 
 
+def _flat(images: Iterable[Picture | Sequence[Picture]]) -> Iterator[Picture]:
+    for one in images:
+        if isinstance(one, np.ndarray | Image.Image):
+            yield one
+        else:
+            yield from one
+
+
 def _shape(picture: Picture) -> Size:
     if isinstance(picture, Image.Image):
         return picture.height, picture.width
@@ -290,3 +335,6 @@ def _patches(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 def _normalised(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """0..255 -> -1..1: SigLIP's mean and deviation of 0.5."""
     return np.multiply(pixels, np.float32(1 / 127.5), dtype=np.float32) - np.float32(1)
+
+
+AutoProcessor.register(KeyeConfig, KeyeProcessor)

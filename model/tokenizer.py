@@ -18,22 +18,35 @@ WORDS = (
 """Where words end, as in Qwen: no token crosses these borders, and every digit is its own token."""
 
 CHAT_TEMPLATE = """\
-{%- macro parts(content) -%}
-{%- if content is string -%}{{ content }}{%- else -%}
+{%- set suffix = {'think': '/think', 'no_think': '/no_think'}.get(thinking, '') -%}
+{%- set turn = namespace(last=-1) -%}
+{%- for message in messages -%}
+{%- if message.role == 'user' -%}{%- set turn.last = loop.index0 -%}{%- endif -%}
+{%- endfor -%}
+{%- macro parts(content, suffix) -%}
+{%- if content is string -%}{{ content + suffix }}{%- else -%}
+{%- set text = namespace(last=-1) -%}
 {%- for part in content -%}
-{%- if part.type == 'text' -%}{{ part.text }}
+{%- if part.type == 'text' -%}{%- set text.last = loop.index0 -%}{%- endif -%}
+{%- endfor -%}
+{%- for part in content -%}
+{%- if part.type == 'text' -%}{{ part.text + (suffix if loop.index0 == text.last else '') }}
 {%- else -%}<|vision_start|><|{{ part.type }}_pad|><|vision_end|>
 {%- endif -%}
-{%- endfor -%}{%- endif -%}
+{%- endfor -%}{{ suffix if text.last == -1 else '' }}{%- endif -%}
 {%- endmacro -%}
 {%- for message in messages -%}
-{%- if message.role == 'document' -%}{{ parts(message.content) }}<|endoftext|>
-{%- else -%}{{ '<|im_start|>' + message.role + '\\n' + parts(message.content) + '<|im_end|>\\n' }}
+{%- set switch = suffix if loop.index0 == turn.last else '' -%}
+{%- if message.role == 'document' -%}{{ parts(message.content, '') }}<|endoftext|>
+{%- else -%}{{ '<|im_start|>' + message.role + '\\n' + parts(message.content, switch) + '<|im_end|>\\n' }}
 {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}
 """
-"""ChatML without a default system turn; content is a string or a list of text, image and video parts."""
+"""ChatML without a default system turn; content is a string or a list of text, image and video parts.
+
+`thinking="think"` or `"no_think"` ends the last text of the last user turn with that mode's suffix.
+"""
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int, out: Path) -> PreTrainedTokenizerFast:

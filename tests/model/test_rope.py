@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
+from transformers.models.qwen2_vl import modeling_qwen2_vl
+from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLRotaryEmbedding
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding, apply_rotary_pos_emb
 
 from model.language import build_language_model
 from model.modeling import config_of
-from model.rope import position_ids
+from model.rope import batch_position_ids, position_ids
 
 TEXT = 0
 
@@ -41,6 +43,64 @@ def test_the_worked_example_of_a_slow_and_a_fast_frame() -> None:
     assert width[5:9].tolist() == [5, 6, 5, 6]
 
 
+SLOW, FAST = [TEXT] * 4, [TEXT] * 5  # a frame's mark and "0.5"; a fast frame has its own mark besides
+LAYOUTS: dict[str, tuple[list[int | tuple[int, int]], int]] = {
+    "text": ([TEXT] * 7, 0),
+    "an image first": ([(2, 3), TEXT, TEXT], -3),
+    "an image last": ([TEXT, TEXT, (3, 2)], -3),
+    "an image of one token": ([TEXT, (1, 1), TEXT], 0),
+    "a wide image": ([TEXT, (1, 40), TEXT], 0),
+    "a tall image": ([TEXT, (40, 1), TEXT], 0),
+    "two images side by side": ([TEXT, (2, 2), (2, 3), TEXT], -5),
+    "two images and text between": ([TEXT, (2, 2), TEXT, (4, 4), TEXT], -14),
+    "a slow and a fast frame": ([TEXT, *SLOW, (2, 2), *FAST, (1, 1), TEXT, TEXT], -2),
+    "all frames slow": ([TEXT, *SLOW, (2, 3), *SLOW, (2, 3), TEXT], -6),
+    "a video and an image": ([TEXT, *SLOW, (3, 3), *FAST, (1, 2), TEXT, TEXT, TEXT, (2, 2), TEXT], -8),
+    "two videos, one without fast frames": (
+        [TEXT, *SLOW, (2, 2), *FAST, (1, 1), TEXT, TEXT, *SLOW, (3, 4), TEXT],
+        -10,
+    ),
+}
+"""Golden layouts, each with its rope_delta: (largest position + 1) - tokens."""
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_golden_layouts(name: str) -> None:
+    """The brute force, and for the delta arithmetic: a block of h x w saves h * w - max(h, w) positions."""
+    layout, delta = LAYOUTS[name]
+    positions = vectorised(layout)
+    np.testing.assert_array_equal(positions, by_hand(layout))
+    assert positions.max() + 1 - positions.shape[1] == delta
+
+
+def test_a_padded_batch_has_each_rows_own_positions() -> None:
+    """All golden layouts in one batch, padded now left, now right; deltas count from the row's end."""
+    layouts = [layout for layout, _ in LAYOUTS.values()]
+    alone = [by_hand(layout) for layout in layouts]
+    length = max(one.shape[1] for one in alone) + 3
+    is_real, is_visual = np.zeros((2, len(layouts), length), dtype=bool)
+    for row, (layout, positions) in enumerate(zip(layouts, alone, strict=True)):
+        start = 0 if row % 2 else length - positions.shape[1]
+        is_real[row, start : start + positions.shape[1]] = True
+        visual = [mark for item in layout for mark in ([False] if item == TEXT else [True] * (item[0] * item[1]))]
+        is_visual[row, start : start + positions.shape[1]] = visual
+    grids = np.array([(1, 2 * item[0], 2 * item[1]) for layout in layouts for item in layout if item != TEXT])
+    found, deltas = batch_position_ids(is_visual, is_real, grids)
+    for row, positions in enumerate(alone):
+        np.testing.assert_array_equal(found[:, row, is_real[row]], positions)
+        assert deltas[row] == positions.max() + 1 - length
+    assert not found[:, ~is_real].any()
+
+
+def test_a_batch_names_the_row_whose_images_do_not_fit() -> None:
+    is_visual = np.array([[True] * 4 + [False], [True] * 3 + [False] * 2])
+    is_real = np.ones_like(is_visual)
+    with pytest.raises(ValueError, match=r"row 1: 3 visual placeholders in input_ids, but 2 \+ 2 visual"):
+        batch_position_ids(is_visual, is_real, np.array([[1, 4, 4], [1, 2, 4], [1, 2, 4]]))
+    with pytest.raises(ValueError, match=r"7 visual placeholders in input_ids of all 2 rows, 8 visual"):
+        batch_position_ids(is_visual, is_real, np.array([[1, 4, 4], [1, 2, 6], [1, 2, 2]]))
+
+
 def test_vectorised_positions_equal_the_loop() -> None:
     random = np.random.default_rng(0)
     for _ in range(200):
@@ -67,6 +127,17 @@ def test_equal_axes_give_qwen3_angles() -> None:
     ours = rotary()(torch.zeros(1), positions.expand(3, -1, -1))
     theirs = Qwen3RotaryEmbedding(config_of("8b").text_config)(torch.zeros(1), positions)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_queries_and_keys_turn_as_in_qwen2_vl() -> None:
+    """Oracle: transformers' Qwen2-VL, its multimodal rotary embedding and its application to queries and keys."""
+    ours = rotary()
+    theirs = Qwen2VLRotaryEmbedding(ours.config)
+    positions = torch.randint(0, 131_072, (3, 2, 9))
+    q, k = torch.randn(2, 32, 9, 128), torch.randn(2, 8, 9, 128)
+    expected = modeling_qwen2_vl.apply_rotary_pos_emb(q, k, *theirs(q, positions))
+    for one, other in zip(apply_rotary_pos_emb(q, k, *ours(q, positions)), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_sections_are_contiguous() -> None:
