@@ -7,7 +7,9 @@ mask, whose cost would grow with the square of the row.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
@@ -20,10 +22,10 @@ class Bounds:
     longest: int
 
 
-def bounds_of(lengths: Tensor) -> Bounds:
-    """Bounds of segments of `lengths` [N], on the same device."""
-    edges = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
-    return Bounds(edges, int(lengths.max()))
+def bounds_of(lengths: NDArray[np.int64], device: torch.device) -> Bounds:
+    """Bounds of segments of `lengths` [N]."""
+    edges = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return Bounds(torch.from_numpy(edges).to(device), int(lengths.max()))
 
 
 def has_flash(x: Tensor) -> bool:

@@ -72,7 +72,7 @@ def group_segments(segment_ids: Tensor) -> Segments:
         back[tokens[is_real]] = offset + np.flatnonzero(is_real)
         offset += tokens.size
         groups.append((torch.from_numpy(tokens.ravel()).to(segment_ids.device), len(group), longest))
-    bounds = bounds_of(torch.from_numpy(lengths).to(segment_ids.device))
+    bounds = bounds_of(lengths, segment_ids.device)
     return Segments(groups, torch.from_numpy(back).to(segment_ids.device), bounds)
 
 

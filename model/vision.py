@@ -9,6 +9,7 @@ Shapes: P patches of the batch, N images, D width, H heads, K width of a head.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, linear, scaled_dot_product_attention
@@ -38,14 +39,16 @@ class Groups:
 
 def group_by_length(lengths: Sequence[int], device: torch.device) -> Groups:
     """Groups for packed images of `lengths` patches each, in order."""
-    distinct = sorted(set(lengths))
-    shapes = [(lengths.count(length), length) for length in distinct]
-    sizes = torch.tensor(lengths)
-    bounds = bounds_of(sizes.sort().values.to(device))
+    sizes = np.asarray(lengths)
+    distinct, counts = np.unique(sizes, return_counts=True)
+    shapes = list(zip(counts.tolist(), distinct.tolist(), strict=True))
+    bounds = bounds_of(np.sort(sizes), device)
     if len(distinct) == 1:
         return Groups(None, None, shapes, bounds)
-    order = torch.argsort(sizes.repeat_interleave(sizes), stable=True).to(device)
-    return Groups(order, torch.argsort(order), shapes, bounds)
+    order = np.argsort(np.repeat(sizes, sizes), kind="stable")
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return Groups(torch.from_numpy(order).to(device), torch.from_numpy(back).to(device), shapes, bounds)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -56,6 +57,6 @@ def test_the_kernel_is_asked_for_what_groups_compute(
 
 
 def test_bounds_lie_end_to_end() -> None:
-    bounds = bounds_of(torch.tensor([3, 1, 5]))
+    bounds = bounds_of(np.array([3, 1, 5]), torch.device("cpu"))
     assert bounds.edges.tolist() == [0, 3, 4, 9] and bounds.longest == 5
     assert not has_flash(torch.zeros(1, dtype=torch.bfloat16))
