@@ -25,8 +25,14 @@ def run(case: dict[str, Any], tensors: list[Any]) -> dict[str, Any]:
         masks = [bernoulli(torch.ones_like(tensor), case["density"]) for tensor in tensors[1:]]
         results = {f"{case['name']}.mask.{index}": mask for index, mask in enumerate(masks)}
         torch.manual_seed(0)
-    merged = merge_tensors(tensors, case["method"], parameters=case["parameters"], base_index=case["base_index"])
+    parameters = {key: _by_place(value) for key, value in case["parameters"].items()}
+    merged = merge_tensors(tensors, case["method"], parameters=parameters, base_index=case["base_index"])
     return {**results, case["name"]: merged.contiguous()}
+
+
+def _by_place(value: Any) -> Any:
+    """JSON has only strings for keys."""
+    return {int(key): one for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def main(mergekit: Path, folder: Path) -> None:

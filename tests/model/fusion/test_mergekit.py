@@ -17,10 +17,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.fusion.methods import Inputs, Method, drop_and_rescale, elect, prepare, weighted_sum
+from model.fusion.methods import BASELESS, Inputs, Method, drop_and_rescale, elect, prepare, weighted_sum
 
-PACKAGES = ("mergekit==0.1.5", "immutables==0.21", "peft==0.18.0", "click==8.2.1")
-"""mergekit and what it imports that the environment lacks."""
+MERGEKIT = "mergekit==0.1.5"
 
 SHAPE = (24, 17)
 WEIGHTS = [0.7, 0.4, 1.1]
@@ -52,7 +51,7 @@ def fetched() -> Path:
     if target.is_dir():
         return target
     hidden = target.with_name(f".{target.name}.{os.getpid()}")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(hidden), *PACKAGES]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(hidden), MERGEKIT]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode != 0:
@@ -65,10 +64,8 @@ def fetched() -> Path:
     return target
 
 
-def case(
-    method: str, name: str, base_index: int | None, density: float | None = None, **parameters: Any
-) -> dict[str, Any]:
-    return {"method": method, "name": name, "base_index": base_index, "density": density, "parameters": parameters}
+def as_case(method: str, name: str, base_index: int | None, parameters: dict[str, Any]) -> dict[str, Any]:
+    return {"method": method, "name": name, "base_index": base_index, "parameters": parameters, "density": None}
 
 
 def ours(method: Method, base: Tensor, models: Sequence[Tensor], weights: Sequence[float], density: float) -> Tensor:
@@ -77,37 +74,57 @@ def ours(method: Method, base: Tensor, models: Sequence[Tensor], weights: Sequen
     return torch.cat([combine(*inputs.read(rows)) for rows in inputs.slices()])
 
 
+def theirs(method: Method, weights: Sequence[float], density: float) -> dict[str, Any]:
+    """mergekit's parameters for the same merge; those of models are keyed by place, the base's place being 0."""
+    match method:
+        case "linear":
+            return {"weight": list(weights)}
+        case "slerp":
+            return {"t": weights[1] / sum(weights)}
+        case "model_stock":
+            return {}
+        case _:
+            by_place = {"weight": dict(enumerate(weights, start=1))}
+            share = {"density": dict.fromkeys(range(1, len(weights) + 1), density)}
+            return by_place | share if method == "ties" else by_place
+
+
+CASES: list[tuple[Method, list[float], float]] = [
+    ("linear", WEIGHTS, 1.0),
+    ("linear", [1.0, 1.0, 1.0], 1.0),
+    ("slerp", [1.0, 0.0], 1.0),
+    ("slerp", [0.7, 0.3], 1.0),
+    ("slerp", [0.0, 1.0], 1.0),
+    ("task_arithmetic", WEIGHTS, 1.0),
+    ("task_arithmetic", [-0.5, 1.0, 0.5], 1.0),
+    ("ties", WEIGHTS, 0.1),
+    ("ties", WEIGHTS, 0.37),
+    ("ties", [-0.5, 1.0, 0.5], 0.5),
+    ("ties", WEIGHTS, 1.0),
+    ("model_stock", [1.0, 1.0, 1.0], 1.0),
+]
+
+
 def test_every_method_agrees_with_mergekit(oracle: Oracle) -> None:
-    """One process for all cases: base and three models; near models as fine-tuning leaves them, and far ones."""
-    cases, inputs, expected = [], {}, {}
+    """One process for all: models near their base, as fine-tuning leaves them, and far from it."""
+    cases: list[dict[str, Any]] = []
+    inputs: dict[str, Tensor] = {}
+    expected: dict[str, Tensor] = {}
     for scale in (0.02, 1.0):
         base = torch.randn(SHAPE)
-        models = [base + scale * torch.randn(SHAPE) for _ in WEIGHTS]
-        spread = {1: WEIGHTS[0], 2: WEIGHTS[1], 3: WEIGHTS[2]}
-
-        def add(method: str, ours: Tensor, tensors: list[Tensor], base_index: int | None, **parameters: Any) -> None:
-            name = f"case{len(cases)}"
-            cases.append(case(method, name, base_index, **parameters))
-            inputs.update({f"{name}.{index}": tensor.clone() for index, tensor in enumerate(tensors)})
-            expected[name] = (method, ours)
-
-        add("linear", ours("linear", models[0], models, WEIGHTS, 1), models, None, weight=WEIGHTS)
-        add("linear", ours("linear", models[0], models, [1, 1, 1], 1), models, None, weight=[1, 1, 1])
-        for t in (0.0, 0.3, 1.0):
-            add("slerp", ours("slerp", base, [base, models[0]], [1 - t, t], 1), [base, models[0]], 0, t=t)
-        everyone = [base, *models]
-        add("task_arithmetic", ours("task_arithmetic", base, models, WEIGHTS, 1), everyone, 0, weight=spread)
-        add("model_stock", ours("model_stock", base, models, [1, 1, 1], 1), everyone, 0)
-        for density in (0.1, 0.37, 1.0):
-            share = {index: density for index in spread}
-            result = ours("ties", base, models, WEIGHTS, density)
-            add("ties", result, everyone, 0, weight=spread, **{"density": None})
-            cases[-1]["parameters"]["density"] = share
+        for method, weights, density in CASES:
+            name = f"{method} {len(cases)}"
+            models = [base + scale * torch.randn(SHAPE) for _ in weights]
+            expected[name] = ours(method, base, models, weights, density)
+            given = models if method in BASELESS else [base, *models]
+            inputs |= {f"{name}.{index}": tensor.clone() for index, tensor in enumerate(given)}
+            base_index = None if method == "linear" else 0  # slerp's base is the model at t = 0
+            parameters = theirs(method, weights, density)
+            cases.append(as_case(method, name, base_index, parameters))
     results = oracle(cases, inputs)
-    for name, (method, result) in expected.items():
-        torch.testing.assert_close(
-            result, results[name], rtol=1e-5, atol=1e-6, msg=lambda text, m=method: f"{m}: {text}"
-        )
+    for name, result in expected.items():
+        difference = (result - results[name]).abs().max()
+        assert torch.allclose(result, results[name], rtol=1e-5, atol=1e-6), f"{name}: {difference}"
 
 
 @pytest.mark.parametrize("method", ["dare_linear", "dare_ties"])
@@ -121,7 +138,7 @@ def test_dare_agrees_with_mergekit_on_the_masks_it_drew(oracle: Oracle, method: 
         "density": dict.fromkeys((1, 2, 3), density),
         "rescale": False,
     }
-    cases = [{"method": method, "name": "w", "base_index": 0, "density": density, "parameters": parameters}]
+    cases = [{**as_case(method, "w", 0, parameters), "density": density}]
     results = oracle(cases, {f"w.{index}": tensor for index, tensor in enumerate([base, *models])})
     masks = [results[f"w.mask.{index}"] for index in range(3)]
     assert 0.2 < float(masks[0].mean()) < 0.6 and not torch.equal(masks[0], masks[1])
