@@ -3,6 +3,7 @@
 Defaults are Keye-VL-1.5-8B (SigLIP-so400m-patch14-384 and Qwen3-8B; report, section 2).
 """
 
+from dataclasses import fields
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
@@ -67,7 +68,28 @@ class KeyeConfig(PreTrainedConfig):  # type: ignore[misc]
     rope_resets: list[dict[str, Any]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if self.text_config is None:
+            self.text_config, kwargs = published_text(kwargs)
+            self.text_config.setdefault("tie_word_embeddings", self.tie_word_embeddings)
         vision, text = self.vision_config, self.text_config
         self.vision_config = KeyeVisionConfig(**(vision or {})) if not isinstance(vision, KeyeVisionConfig) else vision
         self.text_config = KeyeTextConfig(**(text or {})) if not isinstance(text, KeyeTextConfig) else text
         super().__post_init__(**kwargs)
+
+
+def published_text(keys: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The language model's keys among those of a published config, where they lie at the top level, and the rest.
+
+    `rope_theta` and `rope_scaling` are what transformers 5 calls `rope_parameters`.
+    """
+    rope = {key: keys[key] for key in ("rope_theta", "rope_scaling") if key in keys}
+    known = {field.name for field in fields(KeyeTextConfig)} - {field.name for field in fields(PreTrainedConfig)}
+    text = {key: value for key, value in keys.items() if key in known and key not in rope}
+    if rope:
+        scaling = rope.get("rope_scaling") or {}
+        text["rope_parameters"] = {
+            "rope_type": scaling.get("rope_type", scaling.get("type", "default")),
+            "rope_theta": float(rope.get("rope_theta", 1_000_000.0)),
+            **{key: value for key, value in scaling.items() if key not in ("type", "rope_type")},
+        }
+    return text, {key: value for key, value in keys.items() if key not in text and key not in rope}

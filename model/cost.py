@@ -41,24 +41,24 @@ def _vision_parameters(vision: KeyeVisionConfig) -> int:
     d, f = vision.hidden_size, vision.intermediate_size
     attention, mlp, norms = 4 * (d * d + d), 2 * d * f + f + d, 4 * d
     patches = vision.num_channels * vision.patch_size**2 * d + d
-    return patches + vision.table_side**2 * d + vision.num_hidden_layers * (attention + mlp + norms) + 2 * d
+    return int(patches + vision.table_side**2 * d + vision.num_hidden_layers * (attention + mlp + norms) + 2 * d)
 
 
 def _projector_parameters(vision: KeyeVisionConfig, text: KeyeTextConfig) -> int:
     m = vision.spatial_merge_size**2 * vision.hidden_size
-    return 2 * m + (m * m + m) + (m * text.hidden_size + text.hidden_size)
+    return int(2 * m + (m * m + m) + (m * text.hidden_size + text.hidden_size))
 
 
 def _block_parameters(text: KeyeTextConfig) -> int:
     """All blocks and the final norm."""
     norms = 2 * text.hidden_size + 2 * text.head_dim
-    return text.num_hidden_layers * (_matrices(text) + norms) + text.hidden_size
+    return int(text.num_hidden_layers * (_matrices(text) + norms) + text.hidden_size)
 
 
 def _matrices(text: KeyeTextConfig) -> int:
     """Weights of one block's matrices."""
     heads = 2 * text.num_attention_heads + 2 * text.num_key_value_heads
-    return text.hidden_size * heads * text.head_dim + 3 * text.hidden_size * text.intermediate_size
+    return int(text.hidden_size * heads * text.head_dim + 3 * text.hidden_size * text.intermediate_size)
 
 
 def vision_flops(vision: KeyeVisionConfig, grids: Sequence[Grid]) -> int:
@@ -67,14 +67,14 @@ def vision_flops(vision: KeyeVisionConfig, grids: Sequence[Grid]) -> int:
     matrices = vision.num_channels * vision.patch_size**2 * d + vision.num_hidden_layers * (4 * d * d + 2 * d * f)
     sizes = [rows * columns for rows, columns in grids]
     attention = vision.num_hidden_layers * 4 * d * sum(size * size for size in sizes)
-    return 2 * matrices * sum(sizes) + attention
+    return int(2 * matrices * sum(sizes) + attention)
 
 
 def projector_flops(config: KeyeConfig, grids: Sequence[Grid]) -> int:
     """FLOPs of the projector over images of `grids`."""
     m = config.vision_config.spatial_merge_size**2 * config.vision_config.hidden_size
     tokens = sum(rows * columns for rows, columns in grids) // config.vision_config.spatial_merge_size**2
-    return 2 * tokens * (m * m + m * config.text_config.hidden_size)
+    return int(2 * tokens * (m * m + m * config.text_config.hidden_size))
 
 
 def language_flops(text: KeyeTextConfig, lengths: Sequence[int], scored: int = 0) -> int:
@@ -82,7 +82,7 @@ def language_flops(text: KeyeTextConfig, lengths: Sequence[int], scored: int = 0
     width = text.num_attention_heads * text.head_dim
     attention = text.num_hidden_layers * 2 * width * sum(length * (length + 1) for length in lengths)
     head = 2 * scored * text.hidden_size * text.vocab_size
-    return 2 * text.num_hidden_layers * _matrices(text) * sum(lengths) + attention + head
+    return int(2 * text.num_hidden_layers * _matrices(text) * sum(lengths) + attention + head)
 
 
 def sample_flops(config: KeyeConfig, length: int, grids: Sequence[Grid], scored: int = 0) -> int:
