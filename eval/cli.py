@@ -45,6 +45,31 @@ def run(
 
 
 @app.command()
+def sweep(
+    recipe: Annotated[Path, typer.Argument(help="What is merged into what, e.g. eval/recipes/fusion.yaml.")],
+    data: DataOption = Path("build/demo"),
+) -> None:
+    """Merges experts into a base at several weights, judges every merge, and keeps the best in DATA/fusion/best."""
+    from data_engine.cli import progress_bar
+    from eval.fusion import Fusion, fuse
+    from eval.tasks.instance import TaskError
+    from model.fusion.sweep import SweepError, sweep_table
+    from model.weights import WeightsError
+    from strict_yaml import RecipeError, parse_yaml
+    from train.stages import StageError
+
+    try:
+        with progress_bar(console) as bar:
+            task = bar.add_task("merges", total=None)
+            done = fuse(
+                parse_yaml(recipe, Fusion), data, lambda done, total: bar.update(task, completed=done, total=total)
+            )
+    except (RecipeError, StageError, TaskError, SweepError, WeightsError) as error:
+        _fail(error)
+    console.print(sweep_table(done))
+
+
+@app.command()
 def report(data: DataOption = Path("build/demo")) -> None:
     """Writes DATA/report/index.html from what the run has left; parts not run yet say so."""
     from eval.report import write

@@ -23,6 +23,11 @@ from data_engine.media import write_atomic
 
 REPOSITORY = Path(__file__).parent.parent
 STAGES = ("warmup", "stage1", "stage2", "sft")
+RECIPES = {stage: f"train/recipes/demo/{stage}.yaml" for stage in STAGES}
+RECIPES |= {"eval": "eval/recipes/demo.yaml", "fusion": "eval/recipes/fusion.yaml"}
+RESULTS = {stage: [f"train/{stage}/summary.json"] for stage in STAGES}
+RESULTS |= {"eval": [f"eval/{task}/summary.json" for task in ("easy_vqa_test", "minibench")]}
+RESULTS |= {"fusion": ["fusion/summary.json"]}
 OUT = Path("build/demo")
 
 app = typer.Typer(help="The whole path on real corpora, in 20 minutes at most: DIR/report/index.html.")
@@ -34,7 +39,7 @@ def demo(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="The run's folder; what is done already is not done again.")] = OUT,
 ) -> None:
-    """Fetches corpora, curates, gates, mixes and shards them, trains four stages, evaluates, and reports.
+    """Fetches corpora, curates, gates, mixes and shards them, trains four stages, evaluates, merges, and reports.
 
     Ends with DIR/summary.json and DIR/report/index.html. Exit code 1: a gate failed.
     """
@@ -102,9 +107,7 @@ def run(out: Path) -> int:
     stages = [stage for stage in STAGES if stage != "sft" or _names(recipe, "easy_vqa")]
     parts += [(stage, _train(stage, out)) for stage in stages]
     if "sft" in stages:
-        parts.append(
-            ("eval", ["keyeforge", "eval", "run", str(REPOSITORY / "eval/recipes/demo.yaml"), "--data", str(out)])
-        )
+        parts += [("eval", _eval("run", "eval", out)), ("fusion", _eval("sweep", "fusion", out))]
     for name, arguments in parts:
         begun = time.perf_counter()
         if is_done(name, out):
@@ -124,7 +127,11 @@ def _demo_recipe() -> Path:
 
 
 def _train(stage: str, out: Path) -> list[str]:
-    return ["keyeforge", "train", stage, str(REPOSITORY / f"train/recipes/demo/{stage}.yaml"), "--data", str(out)]
+    return ["keyeforge", "train", stage, str(REPOSITORY / RECIPES[stage]), "--data", str(out)]
+
+
+def _eval(command: str, part: str, out: Path) -> list[str]:
+    return ["keyeforge", "eval", command, str(REPOSITORY / RECIPES[part]), "--data", str(out)]
 
 
 def _names(recipe: dict[str, Any], corpus: str) -> bool:
@@ -159,9 +166,9 @@ def write_if_changed(path: Path, text: str) -> None:
 
 
 def is_done(part: str, out: Path) -> bool:
-    """Whether a stage or the evaluation has ended since all that it stands on was made."""
-    result = out / ("eval/easy_vqa_test" if part == "eval" else f"train/{part}") / "summary.json"
-    return part != "curate" and result.exists() and not _newer(part, out, result)
+    """Whether a stage, the evaluation or the fusion has ended since all that it stands on was made."""
+    results = [out / result for result in RESULTS.get(part, [])]
+    return bool(results) and all(result.exists() and not _newer(part, out, result) for result in results)
 
 
 def _staleness(part: str, out: Path) -> list[str]:
@@ -174,8 +181,7 @@ def _newer(part: str, out: Path, than: Path) -> list[Path]:
     """What a part stands on (shards, its recipe, the stages before it) that is newer than a file of its own."""
     position = STAGES.index(part) if part in STAGES else len(STAGES)
     inputs = [out / "train" / stage / "summary.json" for stage in STAGES[:position]]
-    recipe = "eval/recipes/demo.yaml" if part == "eval" else f"train/recipes/demo/{part}.yaml"
-    inputs += [out / "shards/manifest.json", REPOSITORY / recipe]
+    inputs += [out / "shards/manifest.json", REPOSITORY / RECIPES[part]]
     return [path for path in inputs if path.exists() and path.stat().st_mtime > than.stat().st_mtime]
 
 
@@ -193,12 +199,14 @@ def _command(arguments: Sequence[str]) -> int:
 def summarise(
     out: Path, stages: Sequence[str], clock: Clock, fetched: Sequence[demo_corpora.Fetched]
 ) -> dict[str, Any]:
-    """Adds the stages, the evaluation and the seconds to the curation's summary.json."""
+    """Adds the stages, the evaluation, the fusion and the seconds to the curation's summary.json."""
     summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
     summary["stages"] = {stage: json.loads((out / f"train/{stage}/summary.json").read_text()) for stage in stages}
     summary["eval"] = {
         path.parent.name: json.loads(path.read_text()) for path in sorted(out.glob("eval/*/summary.json"))
     }
+    if (fused := out / "fusion/summary.json").exists():
+        summary["fusion"] = json.loads(fused.read_text())
     summary["seconds"] = {**summary["seconds"], **{name: round(value, 1) for name, value in clock.seconds.items()}}
     summary["fetched"] = {item.name: item.status for item in fetched}
     summary["peak_memory_bytes"] = clock.peak_bytes
