@@ -18,7 +18,7 @@ from torch import Tensor
 from model.fusion.divergence import Divergence, Sums, divergence_of, module_of
 from model.fusion.methods import Inputs, prepare
 from model.fusion.recipe import MergeRecipe
-from model.fusion.vocabulary import TOKENIZER, WORD_ROWS, Alignment, align, grown_vocabulary, rectify, runs
+from model.fusion.vocabulary import TOKENIZER, WORD_ROWS, Alignment, align, rectify, runs
 from model.weights import CHECKSUMS, INDEX, SINGLE, Weights, WeightsError, WeightsWriter
 
 CHUNK_VALUES = 1 << 22
@@ -33,10 +33,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The opened inputs of a merge; `base` is the first model where the method has none."""
+    """The opened inputs of a merge. Where the method has no base, that is the first model, merged like the others."""
 
     base: Weights
-    models: list[Weights]
+    others: list[Weights]
+    merges_base: bool
     alignment: Alignment | None
 
     def inputs(self, name: str) -> Inputs:
@@ -48,13 +49,13 @@ class Models:
         return Inputs(name, shape, chunk_rows, lambda rows: self._read(name, rows))
 
     def _read(self, name: str, rows: slice) -> tuple[Tensor, list[Tensor]]:
+        opened = (self.base, *self.others)
         if self.alignment is not None and name in WORD_ROWS:
             sources = [source[rows] for source in self.alignment.sources]
-            opened = (self.base, *self.models)
-            return rectify([_gather(*pair, name) for pair in zip(opened, sources, strict=True)], sources)
-        models = [_read(model, name, rows) for model in self.models]
-        base = models[0] if self.base is self.models[0] else _read(self.base, name, rows)
-        return base, models
+            base, others = rectify([_gather(*pair, name) for pair in zip(opened, sources, strict=True)], sources)
+        else:
+            base, *others = (_read(one, name, rows) for one in opened)
+        return base, [base, *others] if self.merges_base else others
 
 
 def merge(recipe: MergeRecipe, out: Path, *, on_progress: Progress | None = None) -> Divergence:
@@ -84,18 +85,17 @@ def merge(recipe: MergeRecipe, out: Path, *, on_progress: Progress | None = None
 def open_models(recipe: MergeRecipe) -> Models:
     """Opens the inputs. Raises WeightsError naming the tensor in which they differ."""
     models = [Weights.open(model.path) for model in recipe.models]
-    base = models[0] if recipe.base is None else Weights.open(recipe.base)
-    for model in models:
-        _check_names(base, model)
+    base, others = (models[0], models[1:]) if recipe.base is None else (Weights.open(recipe.base), models)
+    for other in others:
+        _check_names(base, other)
     words = next((name for name in WORD_ROWS if name in base.names), None)
     alignment = None
     if words is not None:
-        everyone = [base, *models]
-        rows = [one.info(words).shape[0] for one in everyone]
-        alignment = align([one.folder for one in everyone], rows)
-    for model in models:
-        _check_shapes(base, model, free_rows=alignment is not None)
-    return Models(base, models, alignment)
+        opened = (base, *others)
+        alignment = align([one.folder for one in opened], [one.info(words).shape[0] for one in opened])
+    for other in others:
+        _check_shapes(base, other, free_rows=alignment is not None)
+    return Models(base, others, recipe.base is None, alignment)
 
 
 def _check_names(base: Weights, model: Weights) -> None:
@@ -129,7 +129,7 @@ def _merge_weights(recipe: MergeRecipe, models: Models, out: Path, on_progress: 
         stored = models.base.info(name).dtype
         if stored.is_floating_point:
             dtype = stored if recipe.dtype is None else getattr(torch, recipe.dtype)
-            module = sums.setdefault(module_of(name), Sums(len(models.models)))
+            module = sums.setdefault(module_of(name), Sums(len(recipe.models)))
             writer.add(name, _merge_tensor(recipe, models, name, dtype, module))
         else:
             writer.add(name, _common_value(models, name))
@@ -162,7 +162,7 @@ def _merge_tensor(recipe: MergeRecipe, models: Models, name: str, dtype: torch.d
 def _common_value(models: Models, name: str) -> Tensor:
     """A tensor of integers or flags, which cannot be merged and must be equal in all inputs."""
     value = models.base.read(name)
-    for model in models.models:
+    for model in models.others:
         if not torch.equal(model.read(name), value):
             raise WeightsError(f"{model.folder}: tensor {name!r} ({value.dtype}) differs from {models.base.folder}'s")
     return value
@@ -182,24 +182,28 @@ def _gather(weights: Weights, source: Tensor, name: str) -> Tensor:
 
 def _copy_side_files(recipe: MergeRecipe, models: Models, out: Path) -> None:
     """Config, tokenizer, processor and whatever else the base's folder has beside its weights."""
-    for file in sorted(recipe.reference.iterdir()):
+    for file in sorted(models.base.folder.iterdir()):
         if file.is_file() and not file.name.endswith(WEIGHT_SUFFIXES) and file.name not in RECORDS:
             shutil.copyfile(file, out / file.name)
-    config = out / "config.json"
-    if recipe.dtype is not None and config.is_file():
-        data = json.loads(config.read_text(encoding="utf-8"))
-        config.write_text(json.dumps({**_without(data, "torch_dtype"), "dtype": recipe.dtype}, indent=2))
-    alignment = models.alignment
+    config, alignment = out / "config.json", models.alignment
     if alignment is not None and alignment.tokenizer is not None:
         alignment.tokenizer.save(str(out / TOKENIZER))
-    words = next((name for name in WORD_ROWS if name in models.base.names), None)
-    grown = alignment is not None and words is not None and alignment.num_rows > models.base.info(words).shape[0]
-    if alignment is not None and grown and config.is_file():
-        config.write_text(grown_vocabulary(config.read_text(encoding="utf-8"), alignment.num_rows), encoding="utf-8")
+    if config.is_file():
+        num_rows = None if alignment is None else alignment.num_rows
+        changed = _config(json.loads(config.read_text(encoding="utf-8")), recipe.dtype, num_rows)
+        config.write_text(json.dumps(changed, indent=2), encoding="utf-8")
 
 
-def _without(data: dict[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in data.items() if name != key}
+def _config(data: dict[str, Any], dtype: str | None, num_rows: int | None) -> dict[str, Any]:
+    """config.json of the result: its type, and the rows of its word matrices."""
+    changed = {**data, "dtype": dtype} if dtype is not None else data
+    if dtype is not None:
+        changed.pop("torch_dtype", None)  # the older name of the same field
+    if num_rows is not None:
+        for part in (changed, changed.get("text_config")):
+            if isinstance(part, dict) and "vocab_size" in part:
+                part["vocab_size"] = num_rows
+    return changed
 
 
 def _record(recipe: MergeRecipe) -> dict[str, Any]:

@@ -88,6 +88,8 @@ def _fault_of_number(recipe: MergeRecipe) -> str | None:
     count = len(recipe.models)
     if count == 0:
         return "models: there are none; list at least one"
+    if recipe.method == "linear" and count < 2:
+        return "models: linear averages two or more; list another"
     if recipe.method == "slerp" and count != 2:
         return f"models: slerp merges two, not {count}; use linear for more"
     if recipe.method == "model_stock" and count < 2:

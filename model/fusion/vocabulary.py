@@ -4,7 +4,6 @@ Models trained apart may have added different tokens, or the same ones in anothe
 matrices can mean two words. The result has the base's ids; tokens that the base lacks come after them.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -144,12 +143,3 @@ def _rows(vocab: dict[str, int], own: dict[str, int], size: int) -> Tensor:
         rows, theirs = torch.tensor(shared).T
         source[rows] = theirs
     return source
-
-
-def grown_vocabulary(config: str, num_rows: int) -> str:
-    """A config.json whose `vocab_size` (the text model's, if it has one of its own) is `num_rows`."""
-    data = json.loads(config)
-    places = [one for one in (data, data.get("text_config")) if isinstance(one, dict) and "vocab_size" in one]
-    for place in places:
-        place["vocab_size"] = num_rows
-    return json.dumps(data, indent=2)
