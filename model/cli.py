@@ -1,67 +1,54 @@
-"""`keyeforge model`: how a video would be shown to the model, and how large the models are."""
+"""`keyeforge model`: what a model is and costs, talking to it, and its checkpoints in and out."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import islice
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from model.decoding import probe, stream_frames, thumbnail_size
-from model.film_strip import draw
-from model.slow_fast import FrameLabel, label_frames
-from model.visual_tokens import (
-    PRESETS,
-    VideoPlan,
-    VisualBudget,
-    load_preset,
-    num_tokens,
-    plan_video,
-    video_text_tokens,
-    visual_budget,
-)
+from model.visual_tokens import PRESETS, VisualBudget, num_tokens, video_text_tokens, visual_budget
 
-app = typer.Typer(help="The model: token plans and sizes.", no_args_is_help=True)
+app = typer.Typer(help="The model: what it is and costs, chat, checkpoints, merging.", no_args_is_help=True)
+OutOption = Annotated[Path, typer.Option("--out", help="The new folder.")]
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A video's sampled frames (thumbnails), their times and labels, and the plan for them."""
+@app.command()
+def plan(
+    video: Annotated[Path, typer.Argument(help="A video file.")],
+    *,
+    preset: Annotated[str, typer.Option(help="Model preset whose budget is used.")] = "8b",
+    fps: Annotated[float | None, typer.Option(help="Frames a second.", min=0.001)] = None,
+    budget: Annotated[int | None, typer.Option(help="Visual tokens of the whole video.", min=1)] = None,
+    as_data: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    image: Annotated[Path | None, typer.Option(help="Write a film strip to this PNG.")] = None,
+) -> None:
+    """Shows which frames of a video are slow, which fast, and what each costs in tokens."""
+    from model.film_strip import draw
+    from model.video_file import plan_file
 
-    frames: list[NDArray[np.uint8]]
-    times: list[float]
-    labels: list[FrameLabel]
-    plan: VideoPlan
-
-
-def plan_file(path: Path, budget: VisualBudget, *, keep_frames: bool = False) -> Planned:
-    """Decodes, labels and plans a video file in one pass; only thumbnails are kept, and those only if asked.
-
-    Frames come `fps` a second, or fewer over the whole duration when there would be more than `max_frames`.
-    Raises VideoError, VisualTokenError.
-    """
-    info = probe(path)
-    fps = min(budget.fps, budget.max_frames / info.duration)
-    kept: list[NDArray[np.uint8]] = []
-
-    def passing() -> Iterator[NDArray[np.uint8]]:
-        for frame in islice(stream_frames(path, fps, thumbnail_size(info)), budget.max_frames):
-            if keep_frames:
-                kept.append(frame)
-            yield frame
-
-    labels = label_frames(passing(), budget.similarity)
-    plan = plan_video([label.is_slow for label in labels], info.height, info.width, budget)
-    return Planned(kept, [index / fps for index in range(len(labels))], labels, plan)
+    try:
+        bounds = visual_budget(preset)
+        bounds = replace(bounds, fps=fps or bounds.fps, video_total_tokens=budget or bounds.video_total_tokens)
+        planned = plan_file(video, bounds, keep_frames=image is not None)
+    except ValueError as error:
+        raise bad_input(error) from error
+    data = plan_as_json(planned, bounds)
+    if image is not None:
+        draw(planned.frames, planned.labels, planned.plan, planned.times).save(image)
+    if as_data:
+        print(json.dumps(data))
+    else:
+        print_plan(video, data)
 
 
-def as_json(planned: Planned, budget: VisualBudget) -> dict[str, Any]:
+def plan_as_json(planned: Any, budget: VisualBudget) -> dict[str, Any]:
     """The plan as plain data. `total_tokens` are the visual tokens that the budget bounds."""
     is_slow = [label.is_slow for label in planned.labels]
     frames = [
@@ -86,32 +73,6 @@ def as_json(planned: Planned, budget: VisualBudget) -> dict[str, Any]:
     }
 
 
-@app.command()
-def plan(
-    video: Annotated[Path, typer.Argument(help="A video file.")],
-    *,
-    preset: Annotated[str, typer.Option(help="Model preset whose budget is used.")] = "8b",
-    fps: Annotated[float | None, typer.Option(help="Frames a second.", min=0.001)] = None,
-    budget: Annotated[int | None, typer.Option(help="Visual tokens of the whole video.", min=1)] = None,
-    as_data: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
-    image: Annotated[Path | None, typer.Option(help="Write a film strip to this PNG.")] = None,
-) -> None:
-    """Shows which frames of a video are slow, which fast, and what each costs in tokens."""
-    try:
-        bounds = visual_budget(preset)
-        bounds = replace(bounds, fps=fps or bounds.fps, video_total_tokens=budget or bounds.video_total_tokens)
-        planned = plan_file(video, bounds, keep_frames=image is not None)
-    except ValueError as error:
-        raise bad_input(error) from error
-    data = as_json(planned, bounds)
-    if image is not None:
-        draw(planned.frames, planned.labels, planned.plan, planned.times).save(image)
-    if as_data:
-        print(json.dumps(data))
-    else:
-        print_plan(video, data)
-
-
 def print_plan(video: Path, data: dict[str, Any]) -> None:
     """A short table: one row per kind of frame, and the total against the budget."""
     table = Table(title=f"{video.name}: {data['total_tokens']} of {data['budget']} visual tokens")
@@ -127,34 +88,174 @@ def print_plan(video: Path, data: dict[str, Any]) -> None:
 
 
 @app.command()
-def info(preset: Annotated[str | None, typer.Argument(help="One preset; all without.")] = None) -> None:
-    """Parameters of each preset, counted without allocating them, and its visual budget."""
+def info(
+    model: Annotated[str | None, typer.Argument(help="A preset or a model's folder; all presets without.")] = None,
+) -> None:
+    """The architecture, its parameters, and what an image, a minute of video and 1,000 text tokens cost."""
+    from model import describe
+
     try:
-        names = [preset] if preset else sorted(path.stem for path in PRESETS.glob("*.yaml"))
-        rows = [(name, count_parameters(name), visual_budget(name), load_preset(name)) for name in names]
+        names = [model] if model else sorted(path.stem for path in PRESETS.glob("*.yaml"))
+        found = [describe.describe(name) for name in names]
     except ValueError as error:
         raise bad_input(error) from error
-    table = Table()
-    for column in ("preset", "vision", "projector", "language", "total", "context", "tokens a video"):
-        table.add_column(column, justify="right")
-    for name, counts, bounds, data in rows:
-        parts = [f"{counts[part] / 1e6:,.1f} M" for part in ("vision", "projector", "language", "total")]
-        table.add_row(name, *parts, f"{data['context']:,}", f"{bounds.video_total_tokens:,}")
-    Console().print(table)
+    console = Console()
+    if model:
+        console.print(describe.architecture_table(found[0]))
+    console.print(describe.parameter_table(found))
+    console.print(describe.cost_table(found))
+    console.print(describe.FOOTNOTE, style="dim")
 
 
-def count_parameters(preset: str) -> dict[str, int]:
-    """Parameters of a preset's parts, built on the meta device; tied word embeddings count once."""
-    import torch
+@app.command()
+def chat(
+    question: Annotated[str | None, typer.Argument(help="Asked once; without it, a conversation begins.")] = None,
+    *,
+    model: Annotated[Path, typer.Option("--model", help="A model's folder.")],
+    image: Annotated[list[Path] | None, typer.Option(help="An image to show; may be given often.")] = None,
+    video: Annotated[list[Path] | None, typer.Option(help="A video to show; may be given often.")] = None,
+    thinking: Annotated[str, typer.Option(help="auto, think or no_think.")] = "auto",
+    max_new_tokens: Annotated[int, typer.Option(help="Longest reply.", min=1)] = 512,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0)] = 0.0,
+) -> None:
+    """Talks with a model in the terminal; replies appear as they are written.
 
-    from model.modeling import KeyeForConditionalGeneration, config_of
+    In a conversation: /image FILE and /video FILE show something, /new begins anew, /exit ends. A question that
+    ends in /think or /no_think asks for that mode. Questions may also be piped in, one a line.
+    """
+    from model.chat import Chat, load, streamer_of
+    from model.thinking import Mode
 
-    with torch.device("meta"):
-        model = KeyeForConditionalGeneration(config_of(preset))
-    parts = {"vision": model.visual, "projector": model.mlp_AR}
-    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-    total = sum(p.numel() for p in model.parameters())
-    return {**counts, "language": total - sum(counts.values()), "total": total}
+    try:
+        if thinking not in get_args(Mode):
+            raise ValueError(f"--thinking {thinking}: must be {', '.join(get_args(Mode))}")
+        conversation = Chat(*load(model), thinking, max_new_tokens, temperature)  # type: ignore[arg-type]
+        for path in image or ():
+            conversation.show_image(path)
+        for path in video or ():
+            conversation.show_video(path)
+        if question is not None:
+            conversation.ask(question, streamer_of(conversation.processor))
+            return
+    except ValueError as error:
+        raise bad_input(error) from error
+    for line in typed_lines():
+        if line in ("/exit", "/quit"):
+            return
+        try:
+            obey(conversation, line)
+        except ValueError as error:
+            typer.echo(str(error), err=True)
+
+
+def typed_lines() -> Iterator[str]:
+    """Lines from the terminal after a prompt, or from a pipe, until their end; empty ones are passed over."""
+    while True:
+        try:
+            line = input("> " if sys.stdin.isatty() else "").strip()
+        except (EOFError, KeyboardInterrupt):
+            return
+        if line:
+            yield line
+
+
+def obey(conversation: Any, line: str) -> None:
+    """One line of a conversation: a command or a question."""
+    from model.chat import streamer_of
+
+    command, _, rest = line.partition(" ")
+    if command == "/new":
+        conversation.forget()
+    elif command == "/image":
+        conversation.show_image(Path(rest.strip()))
+    elif command == "/video":
+        conversation.show_video(Path(rest.strip()))
+    else:
+        conversation.ask(line, streamer_of(conversation.processor))
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A folder in the published form.")],
+    *,
+    out: OutOption,
+    preset: Annotated[str, typer.Option(help="Whose visual budget is used where the folder has none.")] = "8b",
+) -> None:
+    """Takes a published checkpoint over, strictly: every tensor, no other, each against its checksum if it has one."""
+    from model.checkpoint import import_checkpoint
+
+    _checkpoint(out, lambda on_progress: import_checkpoint(source, out, preset=preset, on_progress=on_progress))
+
+
+@app.command()
+def export(source: Annotated[Path, typer.Argument(help="A model's folder.")], *, out: OutOption) -> None:
+    """Writes a model in the published form: its names, its config, sharded safetensors, checksums."""
+    from model.checkpoint import export_checkpoint
+
+    _checkpoint(out, lambda on_progress: export_checkpoint(source, out, on_progress=on_progress))
+
+
+@app.command()
+def start(
+    *,
+    siglip: Annotated[Path, typer.Option(help="A SigLIP folder: the vision tower.")],
+    qwen: Annotated[Path, typer.Option(help="A Qwen3 folder: language model and tokenizer.")],
+    out: OutOption,
+    preset: Annotated[str, typer.Option(help="Whose visual budget is used.")] = "8b",
+    seed: Annotated[int, typer.Option(help="The projector is drawn from it.")] = 0,
+) -> None:
+    """Builds a model before stage 1 from a SigLIP and a Qwen3 folder, with a fresh projector between them."""
+    from model.checkpoint import start_checkpoint
+
+    _checkpoint(
+        out,
+        lambda on_progress: start_checkpoint(siglip, qwen, out, preset=preset, seed=seed, on_progress=on_progress),
+    )
+
+
+@app.command()
+def merge(
+    recipe: Annotated[Path, typer.Argument(help="The YAML of a merge: docs/fusion.md shows one.")],
+    *,
+    out: OutOption,
+) -> None:
+    """Merges models into one: averaging, SLERP, task arithmetic, TIES, DARE, model stock.
+
+    Ends with how far the models lay apart, module by module; out/divergence.json has all of it.
+    """
+    from model.fusion.divergence import divergence_table
+    from model.fusion.merge import merge as run
+    from model.fusion.recipe import load_recipe
+
+    with progress_bar() as (on_progress, console):
+        try:
+            divergence = run(load_recipe(recipe), out, on_progress=on_progress)
+        except ValueError as error:
+            raise bad_input(error) from error
+    console.print(divergence_table(divergence))
+    console.print(f"merged: {out}", soft_wrap=True)
+
+
+def _checkpoint(out: Path, write: Any) -> None:
+    """Runs one of the three above under a progress bar, and says what it took."""
+    with progress_bar() as (on_progress, console):
+        try:
+            coverage = write(on_progress)
+        except ValueError as error:
+            raise bad_input(error) from error
+    for line in coverage.lines():
+        console.print(line, soft_wrap=True)
+    console.print(f"written: {out}", soft_wrap=True)
+
+
+@contextmanager
+def progress_bar() -> Iterator[tuple[Callable[[int, int], None], Console]]:
+    """A bar over tensors, and the console to print on when it is gone."""
+    console = Console()
+    columns = (TextColumn("tensors"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("tensors", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total), console
 
 
 def bad_input(error: Exception) -> typer.Exit:

@@ -4,14 +4,16 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from model.cli import app, plan_file
+from model.cli import app
 from model.decoding import VideoError, probe, stream_frames
+from model.video_file import plan_file
 from model.visual_tokens import visual_budget
 
 pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg on PATH")
@@ -112,3 +114,37 @@ def test_info_lists_every_preset() -> None:
     assert result.exit_code == 0
     assert "8,643.8 M" in result.stdout
     assert RUN.invoke(app, ["info", "huge"]).exit_code == 2
+
+
+def test_info_of_a_preset_and_of_a_folder_agree(model: Any, processor: Any, tmp_path: Path) -> None:
+    """A saved tiny model differs from its preset by its vocabulary alone, and says that its base was reset."""
+    model.reset_rope(8e6, 4096)
+    model.save_pretrained(tmp_path / "mine")
+    processor.save_pretrained(tmp_path / "mine")
+    result = RUN.invoke(app, ["info", str(tmp_path / "mine")])
+    assert result.exit_code == 0, result.stderr
+    assert "base 10,000 to 8,000,000" in result.stdout and "4,096 tokens" in result.stdout
+    assert f"{sum(p.numel() for p in model.parameters()) / 1e6:,.1f} M" in result.stdout
+
+
+def test_a_model_goes_out_and_in_and_is_merged(model: Any, processor: Any, tmp_path: Path) -> None:
+    """By the commands a user types; a second time into the same folder is one line and exit code 2."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    model.save_pretrained(tmp_path / "mine")
+    processor.save_pretrained(tmp_path / "mine")
+    assert RUN.invoke(app, ["export", str(tmp_path / "mine"), "--out", str(tmp_path / "out")]).exit_code == 0
+    result = RUN.invoke(app, ["import", str(tmp_path / "out"), "--out", str(tmp_path / "back")])
+    assert result.exit_code == 0 and "nothing left over" in result.stdout and "checksums agree" in result.stdout
+    again = RUN.invoke(app, ["import", str(tmp_path / "out"), "--out", str(tmp_path / "back")])
+    assert again.exit_code == 2 and "exists already" in again.stderr and again.stderr.count("\n") == 1
+    recipe = tmp_path / "merge.yaml"
+    recipe.write_text("method: linear\nmodels: [{path: mine}, {path: back}]\n")
+    merged = RUN.invoke(app, ["merge", str(recipe), "--out", str(tmp_path / "merged")])
+    assert merged.exit_code == 0, merged.stderr
+    found = AutoModelForImageTextToText.from_pretrained(tmp_path / "merged").state_dict()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in model.state_dict().items())
+    recipe.write_text("metod: linear\nmodels: [{path: mine}]\n")
+    wrong = RUN.invoke(app, ["merge", str(recipe), "--out", str(tmp_path / "other")])
+    assert wrong.exit_code == 2 and "did you mean 'method'" in wrong.stderr
