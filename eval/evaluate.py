@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_engine import demo_corpora
+from eval.minibench.items import items
 from eval.runner import Answerer, load_answerer
 from eval.tasks import easy_vqa, minibench
 from eval.tasks.instance import Instance, Progress
@@ -40,5 +41,5 @@ def instances(task: Task, corpora: Path) -> list[Instance]:
 
 def _judge(task: Task, answerer: Answerer, corpora: Path, out: Path, on_progress: Progress) -> dict[str, Any]:
     if task == "minibench":
-        return minibench.judge(answerer, out, on_progress)
+        return minibench.judge(answerer, items(), out, on_progress)
     return easy_vqa.judge(answerer, corpora, out, on_progress)

@@ -9,7 +9,6 @@ from markupsafe import Markup
 
 from data_engine.media import decode_image
 from data_engine.report.html import NotRunError, read_json, templates, thumbnail
-from eval.extract import closed_answer
 
 HERE = Path(__file__).parent
 TASK = "easy_vqa_test"
@@ -45,22 +44,7 @@ def section(data: Path) -> Markup:
     bars = [{"label": label, "kind": kind, "value": found[key], "error": errors.get(key)} for key, label, kind in BARS]
     page = templates(HERE).get_template("answers.html.jinja")
     cards = [_card(row, Path(found["pictures"])) for row in examples(rows)]
-    return Markup(page.render(bars=bars, summary=found, kinds=by_kind(rows), cards=cards))
-
-
-def by_kind(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Per kind of question: how many, the share answered rightly, and rightly with a blank picture."""
-    allowed = sorted({row["answer"] for row in rows})
-    kinds = {kind: [row for row in rows if row["kind"] == kind] for kind in sorted({row["kind"] for row in rows})}
-    return [
-        {
-            "kind": kind,
-            "num": len(mine),
-            "accuracy": sum(row["correct"] for row in mine) / len(mine),
-            "blank": sum(closed_answer(row["said_blank"], allowed) == row["answer"] for row in mine) / len(mine),
-        }
-        for kind, mine in kinds.items()
-    ]
+    return Markup(page.render(bars=bars, summary=found, cards=cards))
 
 
 def examples(rows: Sequence[Row], num: int = NUM_EXAMPLES) -> list[Row]:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from data_engine.media import write_atomic
 from data_engine.report import contact, corpora, gate, measures, mix, palette, strip
 from data_engine.report.html import NotRunError, templates
-from eval.report import answers, headline, times, training
+from eval.report import answers, fusion, headline, minibench, times, training
 
 HERE = Path(__file__).parent
 
@@ -36,6 +36,8 @@ SECTIONS = (
     Section("strip", "A clip as the model sees it", "Slow and fast", strip.section),
     Section("training", "Training", "Training", training.section),
     Section("evaluation", "Evaluation", "Evaluation", answers.section),
+    Section("minibench", "Mini-benchmark", "Mini-benchmark", minibench.section),
+    Section("fusion", "Fusion", "Fusion", fusion.section),
     Section("time", "Where the time went", "Time", times.section),
 )
 

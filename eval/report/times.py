@@ -44,6 +44,8 @@ def spent(data: Path) -> list[Spent]:
     for path in sorted((data / "eval").glob("*/summary.json")):
         seconds = read_json(path, "").get("seconds")
         found += [Spent(f"eval {path.parent.name}", "eval", seconds)] if seconds is not None else []
+    if (fused := data / "fusion/summary.json").is_file():
+        found.append(Spent("fusion", "eval", read_json(fused, "")["seconds"]))
     return found
 
 

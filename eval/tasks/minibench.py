@@ -1,6 +1,7 @@
 """The bundled mini-benchmark as a task: `eval.minibench` draws it, so no file has to be fetched."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,12 @@ def _instance(item: Item) -> Instance:
     return Instance(*words, media=item.media, blank=item.blank, cluster=item.id)
 
 
-def judge(answerer: Answerer, out: Path, on_progress: Progress) -> dict[str, Any]:
-    """Accuracy with pictures and clips, and with blank ones, per kind, beside what not looking reaches.
+def judge(answerer: Answerer, found: Sequence[Item], out: Path, on_progress: Progress) -> dict[str, Any]:
+    """Accuracy on the items `found` with their media and with blank ones, per kind, beside what not looking reaches.
 
     Leaves `out`/predictions.jsonl, summary.json, and pictures/ with a few items of each kind for the report.
     """
     started = time.perf_counter()
-    found = items()
     rows = run(answerer, [_instance(item) for item in found], out, "mini-benchmark", on_progress)
     blind = chance(found)
     num = {kind: sum(item.kind == kind for item in found) for kind in KINDS}

@@ -65,6 +65,23 @@ def test_a_stage_is_trained_anew_only_when_what_it_stands_on_is_newer(tmp_path: 
     assert demo._staleness("stage2", tmp_path) == [] and demo._staleness("curate", tmp_path) == []
 
 
+def test_the_evaluation_is_done_when_all_its_tasks_are_and_the_fusion_when_it_is_published(tmp_path: Path) -> None:
+    results = [tmp_path / f"eval/{task}/summary.json" for task in ("easy_vqa_test", "minibench")]
+    results.append(tmp_path / "fusion/summary.json")
+    trained = tmp_path / "train/sft/summary.json"
+    for path in (*results, trained):
+        path.parent.mkdir(parents=True)
+    future = (demo.REPOSITORY / demo.RECIPES["fusion"]).stat().st_mtime + 10_000
+    for path in results:
+        assert (not demo.is_done("eval", tmp_path) and not demo.is_done("fusion", tmp_path)) or path == results[2]
+        path.write_text("{}")
+        os.utime(path, (future, future))
+    assert demo.is_done("eval", tmp_path) and demo.is_done("fusion", tmp_path)
+    trained.write_text("{}")
+    os.utime(trained, (future + 1, future + 1))
+    assert not demo.is_done("eval", tmp_path) and not demo.is_done("fusion", tmp_path)
+
+
 @pytest.mark.parametrize("group", ["demo", "data", "model", "train", "eval"])
 def test_every_group_explains_itself(group: str) -> None:
     command = [sys.executable, "-m", "keyeforge", group, "--help"]

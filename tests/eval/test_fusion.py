@@ -9,10 +9,12 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from data_engine.report.html import NotRunError
 from eval.cache import AnswerCache
 from eval.cli import app
 from eval.extract import plain
 from eval.fusion import Fusion, choose, fuse, judging
+from eval.report import fusion
 from eval.runner import ask, load_answerer
 from eval.tasks.instance import question
 from model.fusion.sweep import half_of
@@ -80,6 +82,34 @@ def test_the_expert_itself_is_found_and_kept(run: Path) -> None:
     divergence = json.loads((run / "fusion/best/divergence.json").read_text())
     assert divergence["whole"]["distances"][0] == pytest.approx(whole.divergence)
     assert sorted(path.name for path in run.glob(".fusion*")) == []
+
+
+def test_the_page_shows_one_line_an_expert_and_the_chosen_merge(run: Path) -> None:
+    done = fuse(recipe(run), run, lambda number, total: None)
+    page = fusion.section(run)
+    assert f"<b>{done.best.label}</b> at 10 steps" in page and "parrot, 10 steps</text>" in page
+    assert page.count("</tr>") == 1 + 3  # the head, the base and two merges
+    divergence = json.loads((run / "fusion/best/divergence.json").read_text())
+    for module in divergence["modules"]:
+        assert f"{module['name']}</span>" in page and f"{module['distances'][0]:.2f}</span>" in page
+    with pytest.raises(NotRunError, match="not run yet: keyeforge eval sweep"):
+        fusion.section(run / "base")
+
+
+def test_lines_start_at_the_base_and_go_by_weight() -> None:
+    rows = [
+        {"label": label, "steps": steps, "weight": weight}
+        for label, steps, weight in (
+            ("base", None, 0.0),
+            ("a x 1", 20, 1.0),
+            ("a x 0.5", 20, 0.5),
+            ("a x 1", 10, 1.0),
+            ("b x 1", 10, 1.0),
+        )
+    ]
+    found = fusion.lines(rows)
+    assert list(found) == [("a", 10), ("b", 10), ("a", 20)]
+    assert [row["weight"] for row in found["a", 20]] == [0.0, 0.5, 1.0]
 
 
 def test_rows_are_the_scores_of_either_half(run: Path, tmp_path: Path) -> None:

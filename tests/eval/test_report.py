@@ -13,9 +13,13 @@ import pytest
 from data_engine import catalog
 from data_engine.report.html import NotRunError
 from eval.evaluate import Evaluation, evaluate
+from eval.fusion import Fusion, fuse
+from eval.minibench.items import items
 from eval.report import write
 from eval.report.page import SECTIONS
 from eval.report.training import running_mean
+from eval.runner import load_answerer
+from eval.tasks import minibench
 from train.run import train
 from train.stages import load_stage
 
@@ -41,6 +45,11 @@ def run(small_run: Path, small_corpora: Path, corpora: Any, tmp_path_factory: py
     (root / "easy_vqa").symlink_to(small_corpora / "easy_vqa")
     recipe = Evaluation(checkpoint="train/stage1", tasks=["easy_vqa_test"], corpora=str(root))
     evaluate(recipe, out, lambda name, done, total: None)
+    answerer = load_answerer(out / "train/stage1")
+    minibench.judge(answerer, items(per_kind=2), out / "eval/minibench", lambda name, done, total: None)
+    expert = {"label": "words", "steps": 3, "from": "train/stage1"}
+    fusion = {"base": "train/warmup", "experts": [expert], "weights": [0.5, 1.0], "tasks": {"easy_vqa_test": None}}
+    fuse(Fusion.model_validate({**fusion, "corpora": str(root)}), out, lambda done, total: None)
     return out
 
 
@@ -109,6 +118,9 @@ CHANGES = [
     ("shards/manifest.json", set_in("splits", "heldout", 0, "bytes", to=31_340_000), "mix", "31.3 MB"),
     ("train/stage1/summary.json", set_in("heldout_loss_shuffled_images", to=31.341), "training", "31.341"),
     ("eval/easy_vqa_test/summary.json", set_in("question_only_baseline", to=0.31342), "evaluation", "31.3 %"),
+    ("eval/minibench/summary.json", set_in("by_kind", "ocr", "chance", to=0.31), "minibench", "31 %"),
+    ("fusion/summary.json", set_in("best", "report", to=0.31343), "fusion", "31.3 %"),
+    ("fusion/best/divergence.json", set_in("whole", "distances", 0, to=31.34), "fusion", "31.34"),
     ("dedup.stamps:step.json", set_in("cpu_seconds", to=313.43), "time", "313.43"),
 ]
 
@@ -139,7 +151,7 @@ def test_a_changed_file_changes_the_page(run: Path, page: str, tmp_path: Path) -
 
 def test_parts_that_have_not_run_say_so(small_run: Path) -> None:
     for section in SECTIONS:
-        if section.anchor in {"training", "evaluation"}:
+        if section.anchor in {"training", "evaluation", "minibench", "fusion"}:
             with pytest.raises(NotRunError, match="not run yet: keyeforge"):
                 section.body(small_run)
 
