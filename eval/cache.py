@@ -1,4 +1,4 @@
-"""Answers once given: keyed by the weights, the prompt's ids and the pictures' pixels, so nothing stale fits."""
+"""Answers once given: keyed by what answers, the prompt's ids and the pictures' pixels, so nothing stale fits."""
 
 import json
 from pathlib import Path
@@ -9,9 +9,9 @@ from data_engine.media import write_atomic
 from model.processing import Encoded
 
 
-def key_of(weights: str, encoded: Encoded) -> str:
-    """Equal exactly when the same model sees the same ids and the same patches on the same grids."""
-    digest = xxhash.xxh3_128(weights.encode())
+def key_of(answerer: str, encoded: Encoded) -> str:
+    """Equal exactly when the same model with the same limit of tokens sees the same ids and the same patches."""
+    digest = xxhash.xxh3_128(answerer.encode())
     for array in (encoded.input_ids, encoded.pixel_values, encoded.grid_thw):
         digest.update(str(array.shape).encode())
         digest.update(array.tobytes())

@@ -64,7 +64,7 @@ def ask_encoded(
     keys: list[str] = []
     waiting: dict[str, Encoded] = {}
     for encoded in prompts:
-        keys.append(key_of(answerer.weights, encoded))
+        keys.append(key_of(f"{answerer.weights}, {answerer.max_new_tokens} tokens", encoded))
         if keys[-1] not in cache.answers:
             waiting[keys[-1]] = encoded
     _answer(answerer, waiting, cache, on_progress)

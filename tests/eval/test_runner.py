@@ -1,5 +1,6 @@
 """Batched answers against a plain loop over whole prompts, and a cache that never serves what is stale."""
 
+import dataclasses
 import io
 import json
 from collections.abc import Iterator
@@ -120,6 +121,9 @@ def test_other_weights_are_asked_anew(
     other = Answerer(answerer.model, answerer.processor, "w1")
     ask(other, questions[:3], AnswerCache(path), none)
     assert sum(asked) == 6
+    longer = dataclasses.replace(other, max_new_tokens=answerer.max_new_tokens + 1)
+    ask(longer, questions[:3], AnswerCache(path), none)  # what was cut short before is no answer now
+    assert sum(asked) == 9
 
 
 def test_a_killed_run_keeps_what_it_has_answered(
