@@ -76,6 +76,10 @@ class Sums:
             self.same_signs += same
             self.both_nonzero += both
 
+    def is_finite(self) -> bool:
+        """False as soon as one value of the models or of the result is infinite or not a number."""
+        return bool(self.products.isfinite().all())
+
     def __add__(self, other: "Sums") -> "Sums":
         total = Sums(len(self.same_signs))
         total.parameters = self.parameters + other.parameters

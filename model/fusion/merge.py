@@ -21,8 +21,8 @@ from model.fusion.recipe import MergeRecipe
 from model.fusion.vocabulary import TOKENIZER, WORD_ROWS, Alignment, align, rectify, runs
 from model.weights import CHECKSUMS, INDEX, SINGLE, Weights, WeightsError, WeightsWriter
 
-CHUNK_VALUES = 1 << 22
-"""Values of a tensor that are in memory at once, for each input: 16 MiB in float32."""
+CHUNK_VALUES = 1 << 18
+"""Values of a tensor that are worked on at once, for each input: 1 MiB in float32, which stays in the caches."""
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".index.json")
 RECORDS = ("merge.json", "divergence.json", CHECKSUMS)
@@ -150,12 +150,10 @@ def _merge_tensor(recipe: MergeRecipe, models: Models, name: str, dtype: torch.d
         if models.alignment is not None and name in WORD_ROWS:
             merged = torch.where(models.alignment.fixed(rows)[:, None], base, merged)
         stored = merged.to(dtype)
-        if not stored.isfinite().all():
-            raise WeightsError(
-                f"tensor {name!r}: merged values are not finite in {dtype}; check the inputs, or set dtype: float32"
-            )
         (result[rows] if inputs.shape else result).copy_(stored)
         sums.add(base, chunk, stored.float())
+    if not sums.is_finite():
+        raise WeightsError(f"tensor {name!r}: not finite in {dtype}; check the inputs, or set dtype: float32")
     return result
 
 

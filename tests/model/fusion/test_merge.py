@@ -94,6 +94,12 @@ def test_a_folder_left_by_a_killed_merge_is_no_hindrance(tmp_path: Path, three: 
         merge(recipe("linear", three), tmp_path / "out")
 
 
+def test_a_type_too_narrow_is_named(tmp_path: Path) -> None:
+    large = write(tmp_path / "a", {"w": torch.tensor([1.0, 1e5])})
+    with pytest.raises(WeightsError, match=r"'w': not finite in torch\.float16"):
+        merge(recipe("linear", [large, large], dtype="float16"), tmp_path / "out")
+
+
 def changed(tensors: dict[str, Tensor], fault: str) -> dict[str, Tensor]:
     norm = "model.norm.weight"
     match fault:
@@ -115,7 +121,7 @@ def changed(tensors: dict[str, Tensor], fault: str) -> dict[str, Tensor]:
         ("missing", r"'model\.norm\.weight' is missing"),
         ("shape", r"'model\.norm\.weight' is \(6,\)"),
         ("integers", "'steps'"),
-        ("nan", r"'model\.norm\.weight': merged values are not finite"),
+        ("nan", r"'model\.norm\.weight': not finite"),
         ("untied", r"'lm_head\.weight' is missing.*tie the word embeddings"),
     ],
 )
