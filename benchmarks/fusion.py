@@ -1,9 +1,9 @@
 """Peak memory and time of merging the largest tensors of an 8B model: `python benchmarks/fusion.py`.
 
 A base and two experts in bfloat16: both word matrices of 151,936 x 4,096 and the feed-forward matrices of one decoder
-layer. A merge holds one tensor and the shard that is not yet written, and no tensor of the model is larger: the two word
-matrices, which follow one another, are the worst that it meets. Each merge runs in a child process of its own, whose
-peak resident memory is the kernel's count (the pages of files that were mapped are in it).
+layer. A merge holds one tensor and the shard that is not yet written, and no tensor of the model is larger: the two
+word matrices, which follow one another, are the worst that it meets. Each merge runs in a child process of its own,
+whose peak resident memory is the kernel's count (the pages of files that were mapped are in it).
 """
 
 import multiprocessing

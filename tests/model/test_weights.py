@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from model.modeling import KeyeForConditionalGeneration
 from model.weights import TensorInfo, Weights, WeightsError, WeightsWriter, verify
 
 
@@ -58,6 +59,18 @@ def test_files_are_named_as_transformers_names_them(tmp_path: Path) -> None:
     for shard in set(index["weight_map"].values()):
         assert shard.endswith("-of-00003.safetensors")
         assert all(index["weight_map"][name] == shard for name in load_file(folder / shard))
+
+
+def test_transformers_reads_the_shards(tmp_path: Path, model: KeyeForConditionalGeneration) -> None:
+    model.save_pretrained(tmp_path / "whole")
+    whole = Weights.open(tmp_path / "whole")
+    folder = write(tmp_path / "shards", {name: whole.read(name) for name in whole.names}, 200_000)
+    (folder / "config.json").write_bytes((tmp_path / "whole/config.json").read_bytes())
+    assert len(list(folder.glob("*.safetensors"))) > 3
+    loaded, report = KeyeForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    state = model.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
 
 
 def test_views_and_tied_tensors_are_written_in_full(tmp_path: Path) -> None:
