@@ -1,9 +1,11 @@
 """How far models lie from their base, module by module, and from one another: what a merge has to reconcile."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from rich.table import Table
@@ -134,13 +136,19 @@ def divergence_of(base: str, models: Sequence[str], sums: dict[str, Sums]) -> Di
 def divergence_table(divergence: Divergence) -> Table:
     """Per module: each model's distance from the base, how their task vectors agree, and where the result lies."""
     table = Table(title=f"relative distance from {divergence.base}")
-    for column in ("module", "parameters", *divergence.models, "cosine", "same sign", "merged"):
+    for column in ("module", "parameters", *_short(divergence.models), "cosine", "same sign", "merged"):
         table.add_column(column, justify="left" if column == "module" else "right")
     for row in (*divergence.modules, divergence.whole):
         pairs = [f"{_mean_pair(values):.3f}" if len(values) > 1 else "" for values in (row.cosines, row.sign_agreement)]
         distances = [f"{value:.2e}" for value in row.distances]
         table.add_row(row.name, f"{row.parameters:,}", *distances, *pairs, f"{row.merged_distance:.2e}")
     return table
+
+
+def _short(folders: Sequence[str]) -> list[str]:
+    """The folders without what their paths have in common."""
+    above = os.path.commonpath([Path(folder).absolute().parent for folder in folders])
+    return [str(Path(folder).absolute().relative_to(above)) for folder in folders]
 
 
 def _mean_pair(values: list[list[float]]) -> float:

@@ -74,4 +74,5 @@ def test_the_table_has_a_line_for_each_module(tmp_path: Path) -> None:
     table = divergence_table(divergence)
     assert table.row_count == 2
     assert list(table.columns[0].cells) == ["head", "whole model"]
+    assert [column.header for column in table.columns[2:4]] == ["model0", "model1"]
     assert next(iter(table.columns[2].cells)) == "2.00e-01"
