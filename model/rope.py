@@ -18,10 +18,9 @@ Int = NDArray[np.int64]
 
 
 @lru_cache(maxsize=4096)
-def _block(rows: int, columns: int) -> Int:
-    """Offsets [3, rows * columns] of an image's tokens from its first position, in raster order."""
-    height, width = np.divmod(np.arange(rows * columns), columns)
-    return np.stack([np.zeros_like(height), height, width])
+def _block(rows: int, columns: int) -> tuple[Int, Int]:
+    """Row and column [rows * columns] of each of an image's tokens, in raster order."""
+    return np.divmod(np.arange(rows * columns), columns)
 
 
 def position_ids(is_visual: NDArray[np.bool_], grid_thw: Int, merge: int = 2) -> Int:
@@ -36,13 +35,15 @@ def position_ids(is_visual: NDArray[np.bool_], grid_thw: Int, merge: int = 2) ->
     counts = grids.prod(axis=1)
     if counts.sum() != is_visual.sum():
         raise ValueError(f"{int(is_visual.sum())} visual tokens in the text, {int(counts.sum())} in the images")
-    advance = np.where(is_visual, 0, 1)
-    (where,) = np.nonzero(is_visual)
+    advance = (~is_visual).astype(np.int64)
+    where = np.flatnonzero(is_visual)
     advance[where[np.cumsum(counts) - 1]] = grids.max(axis=1, initial=0)
-    start = np.cumsum(advance) - advance
-    positions = np.broadcast_to(start, (3, len(start))).copy()
+    positions = np.empty((3, len(advance)), dtype=np.int64)
+    positions[:] = np.cumsum(advance) - advance
     if len(grids):
-        positions[:, where] += np.concatenate([_block(*grid) for grid in grids.tolist()], axis=1)
+        blocks = [_block(*grid) for grid in grids.tolist()]
+        for axis in (1, 2):
+            positions[axis, where] += np.concatenate([block[axis - 1] for block in blocks])
     return positions
 
 
