@@ -38,9 +38,10 @@ def parse_yaml(path: Path, model: type[Model]) -> Model:
 def explain(path: Path, model: type[BaseModel], fault: Any) -> str:
     """One pydantic fault as one line: `file: field: what is wrong; did you mean ...?`."""
     location = tuple(fault["loc"])
-    field = ".".join(str(part) for part in location) or "(top level)"
+    field = ".".join(str(part) for part in location)
     if fault["type"] != "extra_forbidden":
-        return f"{path}: {field}: {fault['msg']}"
+        where = f"{path}: {field}" if field else str(path)
+        return f"{where}: {fault['msg'].removeprefix('Value error, ')}"
     owner = _model_at(model, location[:-1])
     known = [*owner.model_fields, *getattr(owner, "short_form", ())]
     near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)

@@ -24,6 +24,7 @@ from model.weights import CHECKSUMS, INDEX, SINGLE, Weights, WeightsError, Weigh
 CHUNK_VALUES = 1 << 18
 """Values of a tensor that are worked on at once, for each input: 1 MiB in float32, which stays in the caches."""
 
+LINEAGE = "lineage.json"
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".index.json")
 RECORDS = ("merge.json", "divergence.json", CHECKSUMS)
 """What a merge writes itself, and does not copy from the base."""
@@ -73,6 +74,7 @@ def merge(recipe: MergeRecipe, out: Path, *, on_progress: Progress | None = None
     try:
         _copy_side_files(recipe, models, staging)
         divergence = _merge_weights(recipe, models, staging, on_progress)
+        _rewrite_lineage(staging)
         (staging / "divergence.json").write_text(divergence.to_json(), encoding="utf-8")
         (staging / "merge.json").write_text(json.dumps(_record(recipe), indent=1), encoding="utf-8")
         staging.rename(out)
@@ -202,6 +204,15 @@ def _config(data: dict[str, Any], dtype: str | None, num_rows: int | None) -> di
             if isinstance(part, dict) and "vocab_size" in part:
                 part["vocab_size"] = num_rows
     return changed
+
+
+def _rewrite_lineage(out: Path) -> None:
+    """What a trained folder says about itself, now of a merge: a later stage knows it by its own weights."""
+    path = out / LINEAGE
+    if path.is_file():
+        lineage = json.loads(path.read_text(encoding="utf-8"))
+        lineage |= {"stage": "merge", "step": 0, "weights": _digest(out / CHECKSUMS)}
+        path.write_text(json.dumps(lineage, indent=1), encoding="utf-8")
 
 
 def _record(recipe: MergeRecipe) -> dict[str, Any]:

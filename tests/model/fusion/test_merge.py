@@ -256,3 +256,16 @@ def test_the_tiny_preset_is_tied(tokenizer: PreTrainedTokenizerBase, tmp_path: P
     """What the merge of a real model above rests on: its folder has no lm_head.weight, and none is written."""
     build("tiny", tokenizer).save_pretrained(tmp_path / "model")
     assert "lm_head.weight" not in read(tmp_path / "model")
+
+
+def test_a_merge_of_trained_folders_has_a_lineage_of_its_own(tmp_path: Path, three: list[Path]) -> None:
+    """Else a stage that begins from it would take it for its base, and miss that it has changed."""
+    recipes = [recipe("linear", models) for models in (three, three[:2])]
+    before = {"stage": "sft", "step": 9, "preset": "tiny", "weights": "0" * 64}
+    (recipes[0].reference / "lineage.json").write_text(json.dumps(before))
+    found = []
+    for number, one in enumerate(recipes):
+        merge(one, tmp_path / f"out{number}")
+        found.append(json.loads((tmp_path / f"out{number}/lineage.json").read_text()))
+    assert all((one["stage"], one["step"], one["preset"]) == ("merge", 0, "tiny") for one in found)
+    assert len({before["weights"], *(one["weights"] for one in found)}) == 3
