@@ -30,17 +30,19 @@ def draw(
     Each frame carries its time and tokens below it and the colour of its kind around it.
     """
     sizes = [_shown_size(frame, size, plan) for frame, size in zip(frames, plan.sizes, strict=True)]
-    places, height = _layout([width for width, _ in sizes])
+    places, height = _layout(sizes)
     strip = Image.new("RGB", (WIDTH, height), FILM)
     pen = ImageDraw.Draw(strip)
-    for frame, label, size, shown, (x, y), time in zip(frames, labels, plan.sizes, sizes, places, times, strict=True):
-        top = y + SLOW_HEIGHT - shown[1]
+    for frame, label, size, shown, (x, foot), time in zip(
+        frames, labels, plan.sizes, sizes, places, times, strict=True
+    ):
+        top = foot - shown[1]
         strip.paste(Image.fromarray(frame).resize(shown, Image.Resampling.LANCZOS), (x, top))
         edge = SLOW_EDGE if label.is_slow else FAST_EDGE
         pen.rectangle((x - 2, top - 2, x + shown[0] + 1, top + shown[1] + 1), outline=edge, width=2)
         caption = f"{time:.1f}s  {num_tokens(size)}" if label.is_slow else f"{num_tokens(size)}"
         font = ImageFont.load_default(12 if label.is_slow else 10)
-        pen.text((x, y + SLOW_HEIGHT + 4), caption, fill=INK if label.is_slow else FAST_EDGE, font=font)
+        pen.text((x, foot + 4), caption, fill=INK if label.is_slow else FAST_EDGE, font=font)
     _write_legend(pen, plan, labels, height)
     return strip
 
@@ -52,16 +54,22 @@ def _shown_size(frame: NDArray[np.uint8], size: Size, plan: VideoPlan) -> tuple[
     return max(1, round(tall * width / height)), max(1, round(tall))
 
 
-def _layout(widths: Sequence[int]) -> tuple[list[tuple[int, int]], int]:
-    """Where each frame's column starts, and the strip's height with a legend at its foot."""
-    places: list[tuple[int, int]] = []
-    x, y = MARGIN, MARGIN
-    for width in widths:
-        if x > MARGIN and x + width > WIDTH - MARGIN:
-            x, y = MARGIN, y + SLOW_HEIGHT + CAPTION + MARGIN
-        places.append((x, y))
+def _layout(sizes: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], int]:
+    """Left edge and foot of each frame, and the strip's height with a legend below; a row is as tall as its tallest."""
+    rows: list[list[tuple[int, int]]] = [[]]
+    x = MARGIN
+    for width, tall in sizes:
+        if rows[-1] and x + width > WIDTH - MARGIN:
+            rows.append([])
+            x = MARGIN
+        rows[-1].append((x, tall))
         x += width + GAP
-    return places, y + SLOW_HEIGHT + CAPTION + 2 * MARGIN + CAPTION
+    places, foot = [], 0
+    for row in rows:
+        foot += MARGIN + max(tall for _, tall in row)
+        places += [(x, foot) for x, _ in row]
+        foot += CAPTION
+    return places, foot + 2 * MARGIN + CAPTION
 
 
 def _write_legend(pen: ImageDraw.ImageDraw, plan: VideoPlan, labels: Sequence[FrameLabel], height: int) -> None:
