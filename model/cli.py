@@ -170,6 +170,8 @@ def obey(conversation: Any, line: str) -> None:
         conversation.show_image(Path(rest.strip()))
     elif command == "/video":
         conversation.show_video(Path(rest.strip()))
+    elif command.startswith("/"):
+        raise ValueError(f"{command}: no such command; there are /image FILE, /video FILE, /new, /exit")
     else:
         conversation.ask(line, streamer_of(conversation.processor))
 

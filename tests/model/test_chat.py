@@ -54,11 +54,22 @@ def test_one_question_about_a_picture(
 
 def test_turns_through_a_pipe(saved: Path, png: Path) -> None:
     """A wrong file in between costs one line and no turn; `/new` forgets."""
-    lines = [f"/image {png}", "What?", "/image none.png", "Is it blue?/no_think", "/new", "Is it red?", "/exit", "no"]
+    lines = [
+        f"/image {png}",
+        "What?",
+        "/image none.png",
+        "Is it blue?/no_think",
+        "/new",
+        "/imag x",
+        "Is it red?",
+        "/exit",
+        "no",
+    ]
     arguments = ["chat", "--model", str(saved), "--max-new-tokens", "3"]
     result = RUN.invoke(app, arguments, input="\n".join(lines))
     assert result.exit_code == 0
-    assert result.stderr.splitlines()[-1] == "none.png: not an image that can be read"
+    assert result.stderr.splitlines()[-2] == "none.png: not an image that can be read"
+    assert result.stderr.splitlines()[-1].startswith("/imag: no such command; there are /image FILE")
 
 
 def test_later_turns_see_the_picture_and_answers_without_thoughts(saved: Path, png: Path) -> None:
