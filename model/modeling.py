@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import cross_entropy, pad
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -79,7 +79,7 @@ class KeyeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
         self.visual = KeyeVisionModel(config.vision_config)
         self.mlp_AR = KeyeProjector(config.vision_config, text.hidden_size)
         self.model = build_language_model(text)
-        self.lm_head = LanguageHead(text.hidden_size, text.vocab_size)
+        self.lm_head: nn.Module = LanguageHead(text.hidden_size, text.vocab_size)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -180,6 +180,7 @@ class KeyeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
         labels: Tensor | None = None,
         past_key_values: Cache | None = None,
         rope_deltas: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int = 0,
         **kwargs: Any,
@@ -190,7 +191,8 @@ class KeyeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
         `labels` [B, L] are aligned with `input_ids` (-100 = no target); the shift happens here.
         `visual_embeds` [F, D] stand in for `pixel_values`: features encoded before, as `visual_features` makes
         them. Without `position_ids` they are counted here, or continued from `rope_deltas` where there is a
-        cache. Further keywords (`output_hidden_states`, ...) are Qwen3's.
+        cache. With `num_items_in_batch`, which transformers' Trainer gives, the loss is the sum over this pass's
+        targets divided by it. Further keywords (`output_hidden_states`, ...) are Qwen3's.
         """
         past = 0 if past_key_values is None else past_key_values.get_seq_length()
         if inputs_embeds is None:
@@ -218,13 +220,18 @@ class KeyeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
             logits = self.lm_head(hidden[:, -logits_to_keep:])
             return KeyeOutput(None, None, logits, output.past_key_values, output.hidden_states, deltas)
         loss, num_targets = self.loss(hidden, shift_labels(labels, segment_ids))
+        if num_items_in_batch is not None:
+            loss = loss * num_targets / num_items_in_batch
         return KeyeOutput(loss, num_targets, hidden_states=output.hidden_states)
 
     def loss(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy of `hidden` [B, L, D] against next tokens `targets` [B, L], and their number."""
         is_target = targets != IGNORED
         num_targets = is_target.sum()
-        total = self.lm_head(hidden[is_target], targets[is_target])
+        if isinstance(self.lm_head, LanguageHead):
+            total = self.lm_head(hidden[is_target], targets[is_target])
+        else:  # transformers has resized it, or an adapter has wrapped it
+            total = cross_entropy(self.lm_head(hidden[is_target]).float(), targets[is_target], reduction="sum")
         return total / num_targets.clamp(min=1), num_targets
 
     def generate(self, *args: Any, logits_processor: LogitsProcessorList | None = None, **kwargs: Any) -> Any:

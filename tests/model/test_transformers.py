@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -167,3 +168,68 @@ def test_a_reset_of_the_base_reaches_every_angle_and_is_recorded(
     assert not [name for name, _ in model.named_buffers() if "freq" in name]
     model.reset_rope(8e6)
     assert len(model.config.rope_resets) == 1
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_resized_vocabulary_keeps_the_loss(
+    model: KeyeForConditionalGeneration, processor: KeyeProcessor, tied: bool
+) -> None:
+    """Closed form from the logits of all words, old and new; the loss grows by the share that the new ones take."""
+    if not tied:
+        config = model.config.__class__(**{**model.config.to_dict(), "tie_word_embeddings": False})
+        config.text_config.tie_word_embeddings = False
+        untied = KeyeForConditionalGeneration(config).eval()
+        untied.load_state_dict(model.state_dict())
+        model = untied
+    tensors = processor.batch(samples(processor))
+    before = model(**tensors).loss
+    words = len(model.get_input_embeddings().weight)
+    model.resize_token_embeddings(words + 8)
+    head = model.get_output_embeddings().weight
+    with torch.no_grad():
+        head[words:] = 0
+    scored = model(**inputs(tensors)).logits
+    labels = tensors["labels"][:, 1:]
+    picked = scored[:, :-1].log_softmax(-1).gather(2, labels.clamp(min=0)[..., None])[..., 0]
+    torch.testing.assert_close(model(**tensors).loss, -picked[labels != -100].mean())
+    assert head.shape[0] == words + 8 and model(**tensors).loss > before
+
+
+def test_lora_on_the_output_layer_has_the_right_loss(
+    model: KeyeForConditionalGeneration, processor: KeyeProcessor
+) -> None:
+    tensors = processor.batch(samples(processor))
+    before = model(**tensors).loss.detach()
+    lora = get_peft_model(model, LoraConfig(r=4, target_modules=["lm_head"], task_type="CAUSAL_LM"))
+    loss = lora(**tensors).loss
+    torch.testing.assert_close(loss.detach(), before)
+    loss.backward()
+    assert sum(p.grad is not None and bool(p.grad.any()) for p in lora.parameters()) == 1
+
+
+def test_the_trainer_counts_targets_over_accumulated_steps(
+    model: KeyeForConditionalGeneration, processor: KeyeProcessor, tmp_path: Path
+) -> None:
+    """transformers' Trainer: four samples in one batch, or one by one, change the weights alike."""
+    from copy import deepcopy
+
+    from transformers import Trainer, TrainingArguments
+
+    encoded = samples(processor)[:2]
+    targets = [one.num_targets for one in encoded]
+    encoded[1].labels[:] = np.where(np.arange(len(encoded[1])) % 2, encoded[1].labels, -100)
+    assert targets[0] != encoded[1].num_targets > 0
+    found = []
+    for size in (2, 1):
+        arguments = TrainingArguments(
+            output_dir=str(tmp_path / str(size)), per_device_train_batch_size=size, max_steps=1, optim="sgd",
+            gradient_accumulation_steps=2 // size, learning_rate=1.0, max_grad_norm=1e9, use_cpu=True,
+            lr_scheduler_type="constant", report_to=[], save_strategy="no", remove_unused_columns=False,
+            disable_tqdm=True,
+        )  # fmt: skip
+        trained = deepcopy(model)
+        Trainer(trained, arguments, data_collator=processor.batch, train_dataset=encoded).train()
+        found.append({name: p - q for (name, p), q in zip(trained.named_parameters(), model.parameters(), strict=True)})
+    for name, change in found[0].items():
+        torch.testing.assert_close(found[1][name], change, rtol=1e-3, atol=1e-5)
+    assert max(float(change.abs().max()) for change in found[0].values()) > 1e-3
