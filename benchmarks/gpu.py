@@ -34,6 +34,9 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true", help="sizes for a CPU")
     options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("no GPU here: nothing measured (--device cpu --small shows that it runs)")
+        return
     device, scale = torch.device(options.device), 16 if options.small else 1
     preset = "0.1b" if options.small else "8b"
     torch.set_default_dtype(torch.float32 if options.small else torch.bfloat16)

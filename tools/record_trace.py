@@ -1,6 +1,6 @@
 """Records the shapes of real training samples, so that benchmarks stand on the same ones everywhere.
 
-    python benchmarks/record_trace.py --data build/demo
+    python tools/record_trace.py --data build/demo
 
 Takes the finished demo's training stream without easy-vqa (its 64 x 64 pictures would be nearly all images), encodes
 samples as preset `0.1b` shows them, mixes them by their tokens (24 % video, 50 % image, 26 % text;
@@ -25,7 +25,7 @@ from train.feed.conversation import encode
 
 SHARES = {"video": 0.24, "image": 0.50, "text": 0.26}
 READ, TOKENS = 900, 24_000
-TARGET = Path(__file__).parent / "trace.json"
+TARGET = Path(__file__).parent.parent / "benchmarks/trace.json"
 
 
 def main() -> None:
