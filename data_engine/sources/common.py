@@ -11,19 +11,34 @@ A reader module has two functions:
 
 import gzip
 import hashlib
+import io
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from data_engine.media import MediaStore
 from data_engine.recipe import Source
 from data_engine.sample import Media, Message, Part, Sample
 from strict_yaml import RecipeError, explain
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+RECORD_SUFFIXES = frozenset({".jsonl", ".json", ".parquet", ".tsv", ".csv", ".tar", ".gz", ".txt", ".html"})
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", ".png"),
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"GIF8", ".gif"),
+    (b"BM", ".bmp"),
+    (b"II*\0", ".tif"),
+    (b"MM\0*", ".tif"),
+)
+MAX_RECORD = 50_000_000
+"""Bytes of the longest record that is parsed."""
+BOMB_BYTES, BOMB_RATIO = 256_000_000, 200
+"""A gzip that gives more than this, and this many times its own size, is a bomb; text packs 3 to 20 times."""
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v"})
 
 Options = TypeVar("Options", bound=BaseModel)
@@ -31,7 +46,7 @@ Options = TypeVar("Options", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A record set aside: where it is (`file:line` or `file#part`), which field is wrong, and why."""
+    """A record set aside: where it is (`file:line`, `file@byte` or `file#part`), which field is wrong, and why."""
 
     corpus: str
     locator: str
@@ -39,12 +54,28 @@ class Quarantined:
     reason: str
 
 
+class RecordError(ValueError):
+    """A fault of one record: which field, and why. Readers turn it into `Quarantined`."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(reason)
+        self.field = field
+
+    def at(self, corpus: str, locator: str) -> Quarantined:
+        return Quarantined(corpus, locator, self.field, str(self))
+
+
 def inside(root: Path, relative: str) -> Path:
     """`root/relative`, refusing to leave `root` (absolute paths, `..`, links that climb out).
 
-    Raises ValueError with the offending path.
+    Raises ValueError with the offending path, also for a circle of links or a NUL byte.
     """
-    path = (root / relative).resolve()
+    if "\0" in relative:
+        raise ValueError(f"path holds a NUL byte: {relative!r}")
+    try:
+        path = (root / relative).resolve()
+    except (RuntimeError, OSError) as error:
+        raise ValueError(f"path runs in a circle of links: {relative!r}") from error
     if not path.is_relative_to(root.resolve()):
         raise ValueError(f"path leaves the corpus folder: {relative!r}")
     return path
@@ -84,14 +115,80 @@ def parse_options(model: type[Options], values: dict[str, Any], name: str) -> Op
 
 
 @contextmanager
-def open_binary(path: Path) -> Iterator[IO[bytes]]:
-    """A file's bytes, gunzipped if it is named `.gz`; damage raises OSError, EOFError or zlib.error."""
+def open_binary(path: Path) -> Iterator[io.BufferedReader]:
+    """A file's bytes, gunzipped if it is named `.gz`; damage raises OSError, EOFError or zlib.error.
+
+    A gzip that grows beyond all measure (a decompression bomb) raises OSError while it is read.
+    """
     if path.suffix.lower() == ".gz":
-        with gzip.open(path, "rb") as stream:
-            yield cast(IO[bytes], stream)
+        with gzip.open(path, "rb") as packed:
+            limit = max(BOMB_BYTES, BOMB_RATIO * path.stat().st_size)
+            yield io.BufferedReader(_Bounded(packed, limit), 1 << 20)
     else:
         with path.open("rb") as stream:
             yield stream
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that refuses to give more than `limit` bytes."""
+
+    def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
+        self._stream, self._left, self._limit = stream, limit, limit
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read1(len(buffer))  # what comes before a damage is given
+        self._left -= len(data)
+        if self._left < 0:
+            raise OSError(f"decompression bomb: unpacks to more than {self._limit:,} bytes")
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def clean_text(text: Any, field: str) -> str:
+    """`text` if it is text with words in it and without NUL. Raises RecordError."""
+    if not isinstance(text, str):
+        raise RecordError(field, "missing" if text is None else "must be text")
+    if not text.strip():
+        raise RecordError(field, "empty")
+    if "\0" in text:
+        raise RecordError(field, f"NUL byte at character {text.index(chr(0))}")
+    return text
+
+
+def put_image_file(relative: str, folder: Path, store: MediaStore) -> str:
+    """The key of an image file named by a record. Raises RecordError (field `image`)."""
+    try:
+        path = inside(folder, relative)
+        size = path.stat().st_size if path.is_file() else -1
+    except (ValueError, OSError) as error:
+        raise RecordError("image", str(error)) from error
+    if size < 0:
+        raise RecordError("image", f"no such file: {relative!r}")
+    if path.suffix.lower() in RECORD_SUFFIXES:
+        raise RecordError("image", f"cyclic or wrong reference: {relative!r} is a file of records, not an image")
+    if size == 0:
+        raise RecordError("image", f"empty file: {relative!r}")
+    return store.put_file(path)
+
+
+def put_image_bytes(data: bytes, store: MediaStore) -> str:
+    """The key of image bytes, its suffix told by their first bytes. Raises RecordError (field `image`)."""
+    return store.put_bytes(data, image_suffix(data))
+
+
+def image_suffix(data: bytes) -> str:
+    """`.png`, `.jpg`, ... by the first bytes. Raises RecordError (field `image`) for what is none of them."""
+    if not data:
+        raise RecordError("image", "empty")
+    for start, suffix in _MAGIC:
+        if data.startswith(start):
+            return suffix
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return ".webp"
+    raise RecordError("image", f"not an image in any known format: begins with {data[:12]!r}")
 
 
 def pick(choices: Sequence[str], *keys: object) -> str:

@@ -1,15 +1,14 @@
-"""Conversations about images as JSON lines, in the LLaVA and ShareGPT shapes (also gzipped).
+"""Conversations about images in the LLaVA and ShareGPT shapes: `.jsonl`, `.json` (one array), `.parquet`.
 
-A line holds `conversations` (or `messages`): turns of `from`/`value` or `role`/`content`; `image` (or
-`images`) holds a path or a list of paths relative to the source's folder, shown where the text says
-`<image>` (before the first turn if it says so nowhere).
+A row holds `conversations` (or `messages`): turns of `from`/`value` or `role`/`content`; `image` (or
+`images`) holds a path or a list of paths relative to the source's folder (in Parquet also the image
+itself, as `{bytes, path}`), shown where the text says `<image>` (before the first turn if it says so
+nowhere). `task`, `licence` and `attribution` of a row go before the source's own; other keys are ignored.
 """
 
-import json
 import re
-import zlib
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,17 @@ from pydantic import Field
 
 from data_engine.media import MediaStore
 from data_engine.recipe import Source
-from data_engine.sample import Media, Message, Part, Role, Sample, text_part
+from data_engine.sample import Media, Message, Part, Role, Sample
+from data_engine.sources import records
 from data_engine.sources.common import (
     Quarantined,
-    files,
+    RecordError,
+    clean_text,
     folder_of,
     image_part,
-    inside,
-    make_sample,
-    open_binary,
     parse_options,
+    put_image_bytes,
+    put_image_file,
 )
 from strict_yaml import Strict
 
@@ -37,156 +37,139 @@ ROLES: dict[str, Role] = {
     "assistant": "assistant",
     "system": "system",
 }
+RIGHTS = ("task", "licence", "attribution")
+COLUMNS = ("conversations", "messages", "image", "images", "video", "videos", *RIGHTS)
 _TAG = re.compile(r"\n?<image>\n?")
 
 
 class ConversationOptions(Strict):
-    """`unit_lines`: how many lines are read together."""
+    """`unit_bytes`: about how much of a file is read together."""
 
-    unit_lines: int = Field(default=500, ge=1)
-
-
-class _LineError(ValueError):
-    """A fault of one line: which field, and why."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(reason)
-        self.field = field
+    unit_bytes: int = Field(default=1 << 19, ge=1)
 
 
 def units(root: Path, options: dict[str, Any]) -> list[str]:
-    """Ranges of lines, `file.jsonl:0-500` (from the first up to, not including, the second; from 0)."""
-    size = parse_options(ConversationOptions, options, "conversations").unit_lines
-    found = []
-    for name in files(root, {".jsonl"}):
-        count = max(1, _count_lines(folder_of(root) / name))
-        found += [f"{name}:{start}-{min(start + size, count)}" for start in range(0, count, size)]
-    return found
-
-
-def _count_lines(path: Path) -> int:
-    """Lines of a file; a damaged gzip counts one line more than it gives, so that reading meets the fault."""
-    count = 0
-    try:
-        with open_binary(path) as stream:
-            for _ in stream:
-                count += 1
-    except (OSError, EOFError, zlib.error):
-        count += 1
-    return count
+    """Parts of files, as `records.units` cuts them."""
+    return records.units(root, parse_options(ConversationOptions, options, "conversations").unit_bytes)
 
 
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
-    """A sample per line; a line at fault is quarantined by `file:line` (lines count from 1) and field."""
-    name, _, span = unit.rpartition(":")
-    start, end = (int(number) for number in span.split("-"))
-    path = folder_of(root) / name
-    if path.stat().st_size == 0:
-        yield Quarantined(corpus, name, "file", "empty file")
-        return
-    lines, fault = _take_lines(path, start, end)
-    for number, line in enumerate(lines, start=start + 1):
-        if not line.strip():
+    """A sample per row; a row at fault is quarantined where it is (see `records`), by its field."""
+    put = partial(_put, folder=folder_of(root), store=store)
+    for where, row in records.rows(root, unit, COLUMNS):
+        if isinstance(row, RecordError):
+            yield row.at(corpus, where)
             continue
         try:
-            messages, media = _parse_line(line, folder_of(root), store)
-        except _LineError as error:
-            yield Quarantined(corpus, f"{name}:{number}", error.field, str(error))
-        else:
-            yield make_sample(corpus, source, messages, media, origin=f"{name}:{number}")
-    if fault:
-        yield Quarantined(corpus, f"{name}:{start + len(lines) + 1}", "file", f"cannot be read: {fault}")
+            keys = [put(image) for image in image_values(row)]
+            yield sample_of(row, keys, corpus, source, where)
+        except RecordError as error:
+            yield error.at(corpus, where)
 
 
-def _take_lines(path: Path, start: int, end: int) -> tuple[list[bytes], Exception | None]:
-    """The lines of a range; from a damaged gzip those before the damage, and the fault."""
-    lines: list[bytes] = []
-    try:
-        with open_binary(path) as stream:
-            lines.extend(islice(stream, start, end))
-    except (OSError, EOFError, zlib.error) as fault:
-        return lines, fault
-    return lines, None
+def _put(image: str | bytes, folder: Path, store: MediaStore) -> str:
+    return put_image_file(image, folder, store) if isinstance(image, str) else put_image_bytes(image, store)
 
 
-def _parse_line(line: bytes, folder: Path, store: MediaStore) -> tuple[list[Message], list[Media]]:
-    """A line's turns and images, these put into the store. Raises _LineError."""
-    row = _parse_json(line)
-    media = [Media("image", _store_image(path, folder, store)) for path in _image_paths(row)]
-    return _messages(row, len(media)), media
+def sample_of(row: dict[str, Any], keys: Sequence[str], corpus: str, source: Source, origin: str) -> Sample:
+    """The row as a sample that shows the images `keys`, in their order. Raises RecordError."""
+    task, licence, attribution = (_right(row, name, getattr(source, name)) for name in RIGHTS)
+    return Sample(
+        corpus=corpus,
+        modality=source.modality,
+        task=task,
+        messages=parse_messages(row, len(keys)),
+        media=tuple(Media("image", key) for key in keys),
+        licence=licence,
+        attribution=attribution,
+        origin=origin,
+        group=keys[0] if keys else origin,
+    )
 
 
-def _parse_json(line: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise _LineError("json", f"not UTF-8 at byte {error.start}") from error
-    except json.JSONDecodeError as error:
-        raise _LineError("json", f"not JSON at column {error.colno}: {error.msg}") from error
-    if not isinstance(row, dict):
-        raise _LineError("json", f"a line must hold an object, not a {type(row).__name__}")
-    return row
+def _right(row: dict[str, Any], name: str, default: str) -> str:
+    value = row.get(name)
+    return default if value is None else clean_text(value, name)
 
 
-def _image_paths(row: dict[str, Any]) -> list[str]:
-    value = row["image"] if "image" in row else row.get("images", [])
-    paths = [value] if isinstance(value, str) else value
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        raise _LineError("image", "must be a path or a list of paths")
-    return paths
+def image_values(row: dict[str, Any]) -> list[str | bytes]:
+    """Paths, or the bytes that a Parquet file holds itself. Raises RecordError."""
+    for name in ("video", "videos"):
+        if row.get(name):
+            raise RecordError(name, "this format reads no videos")
+    value = row.get("image")
+    value = row.get("images") if value is None else value
+    if value is None:
+        return []
+    found = [_image_value(item) for item in (value if isinstance(value, list) else [value])]
+    if len(set(found)) < len(found):
+        twice = next(item for item in found if found.count(item) > 1)
+        raise RecordError("image", f"named twice: {twice!r}" if isinstance(twice, str) else "the same bytes twice")
+    return found
 
 
-def _store_image(relative: str, folder: Path, store: MediaStore) -> str:
-    try:
-        path = inside(folder, relative)
-    except ValueError as error:
-        raise _LineError("image", str(error)) from error
-    if not path.is_file():
-        raise _LineError("image", f"no such file: {relative!r}")
-    if path.stat().st_size == 0:
-        raise _LineError("image", f"empty file: {relative!r}")
-    return store.put_file(path)
+def _image_value(value: Any) -> str | bytes:
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if not isinstance(value, str | bytes) or not value:
+        raise RecordError("image", "must be a path or a list of paths")
+    return value
 
 
-def _messages(row: dict[str, Any], num_images: int) -> list[Message]:
-    """The turns, with images at their tags. Raises _LineError."""
-    field = "conversations" if "conversations" in row else "messages"
+def parse_messages(row: dict[str, Any], num_images: int) -> tuple[Message, ...]:
+    """The turns, with images at their tags. Raises RecordError."""
+    field = "conversations" if row.get("conversations") is not None else "messages"
     turns = row.get(field)
     if not isinstance(turns, list) or not turns:
-        raise _LineError("conversations", "missing: a line needs a list of turns in `conversations` or `messages`")
-    pairs = [_turn(turn, f"{field}[{index}]") for index, turn in enumerate(turns)]
-    tags = sum(len(_TAG.findall(text)) for _, text in pairs)
+        reason = "missing" if turns is None else "wrong type" if turns else "empty"
+        raise RecordError("conversations", f"{reason}: a row needs a list of turns in `conversations` or `messages`")
+    pairs = [_turn(turn, field, index) for index, turn in enumerate(turns)]
+    _check_order(pairs, field)
+    tags = "".join([text for _, text in pairs]).count("<image>")
     if num_images and not tags:
-        first = next((index for index, (role, _) in enumerate(pairs) if role == "user"), 0)
+        first = next(index for index, (role, _) in enumerate(pairs) if role == "user")
         pairs[first] = (pairs[first][0], "<image>" * num_images + pairs[first][1])
         tags = num_images
     if tags != num_images:
-        raise _LineError("image", f"the text shows {tags} images, the line names {num_images}")
-    if not any(role == "assistant" for role, _ in pairs):
-        raise _LineError(field, "no turn of the assistant to learn from")
+        raise RecordError("image", f"the text shows {tags} images, the row names {num_images}")
+    if not tags:
+        return tuple([Message(role, (Part("text", text),)) for role, text in pairs])
     shown = iter(range(num_images))
-    return [Message(role, tuple(_parts(text, shown))) for role, text in pairs]
+    return tuple([Message(role, tuple(_parts(text, shown))) for role, text in pairs])
 
 
-def _turn(turn: Any, field: str) -> tuple[Role, str]:
+def _turn(turn: Any, field: str, index: int) -> tuple[Role, str]:
     if not isinstance(turn, dict):
-        raise _LineError(field, f"a turn must be an object, not a {type(turn).__name__}")
-    role_key, text_key = ("from", "value") if "from" in turn else ("role", "content")
-    for key in (role_key, text_key):
-        if not isinstance(turn.get(key), str):
-            raise _LineError(f"{field}.{key}", "missing" if key not in turn else "must be text")
-    if turn[role_key] not in ROLES:
-        raise _LineError(f"{field}.{role_key}", f"unknown role {turn[role_key]!r}; known: {', '.join(ROLES)}")
-    if not turn[text_key].strip():
-        raise _LineError(f"{field}.{text_key}", "empty")
-    return ROLES[turn[role_key]], turn[text_key]
+        raise RecordError(f"{field}[{index}]", f"a turn must be an object, not a {type(turn).__name__}")
+    role_key, text_key = ("from", "value") if turn.get("from") is not None else ("role", "content")
+    role, text = turn.get(role_key), turn.get(text_key)
+    if not (isinstance(text, str) and isinstance(role, str) and "\0" not in text and text and not text.isspace()):
+        # Only a turn at fault pays for the names of its fields.
+        role = clean_text(role, f"{field}[{index}].{role_key}")
+        text = clean_text(text, f"{field}[{index}].{text_key}")
+    if role not in ROLES:
+        raise RecordError(f"{field}[{index}].{role_key}", f"unknown role {role!r}; known: {', '.join(ROLES)}")
+    return ROLES[role], text
+
+
+def _check_order(pairs: Sequence[tuple[Role, str]], field: str) -> None:
+    """One system turn at most, first; then user and assistant by turns."""
+    expected: Role = "user"
+    for index, (role, _) in enumerate(pairs):
+        if role == "system" and index == 0:
+            continue
+        if role != expected:
+            raise RecordError(f"{field}[{index}]", f"roles out of order: {role} where {expected} is due")
+        expected = "assistant" if role == "user" else "user"
+    if "assistant" not in {role for role, _ in pairs}:
+        raise RecordError(field, "no turn of the assistant to learn from")
 
 
 def _parts(text: str, shown: Iterator[int]) -> Iterator[Part]:
     first, *rest = _TAG.split(text)
     if first:
-        yield text_part(first)
+        yield Part("text", first)
     for piece in rest:
         yield image_part(next(shown))
         if piece:
-            yield text_part(piece)
+            yield Part("text", piece)

@@ -2,13 +2,10 @@
 
 import difflib
 import gzip
-import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,39 +14,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_engine.media import MediaStore, decode_image
-from data_engine.recipe import Source
-from data_engine.sample import Sample
 from data_engine.sources import captions, conversations, images, pdf, text, video_truth
-from data_engine.sources.common import Quarantined, inside
+from data_engine.sources.common import inside
 from strict_yaml import RecipeError
+from tests.data_engine.sources.helpers import read_all
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> MediaStore:
     return MediaStore(tmp_path / "store")
-
-
-def read_all(
-    reader: ModuleType,
-    root: Path,
-    store: MediaStore,
-    options: dict[str, Any] | None = None,
-    units: Any = None,
-) -> tuple[list[Sample], list[Quarantined]]:
-    """Everything a reader gives for `units` (default: all), samples and quarantined apart."""
-    source = Source(
-        format=reader.__name__.rpartition(".")[2],
-        path=".",
-        modality="image",
-        task="task",
-        licence="MIT",
-        attribution="us",
-        options=options or {},
-    )
-    names = units if units is not None else reader.units(root, source.options)
-    found = [record for unit in names for record in reader.read(root, unit, "corpus", source, store)]
-    good = [record for record in found if isinstance(record, Sample)]
-    return good, [record for record in found if isinstance(record, Quarantined)]
 
 
 # Captions
@@ -127,110 +100,7 @@ def test_a_wrong_option_names_the_right_one(reader, tmp_path):
         reader.units(tmp_path, {})
 
 
-# Conversations
-
-
-def test_easy_vqa_lines_become_conversations(corpora, store):
-    root = corpora / "easy_vqa"
-    units = conversations.units(root, {})
-    assert units[:2] == ["train.jsonl:0-500", "train.jsonl:500-1000"] and units[-1] == "train.jsonl:38500-38575"
-    good, bad = read_all(conversations, root, store, units=units[-1:])
-    rows = [json.loads(line) for line in (root / "train.jsonl").read_text().splitlines()[38_500:]]
-    assert bad == []
-    assert [sample.origin for sample in good] == [f"train.jsonl:{n}" for n in range(38_501, 38_576)]
-    for sample, row in zip(good, rows, strict=True):
-        assert "<image>\n" + sample.messages[0].text == row["conversations"][0]["value"]
-        assert sample.messages[1].text == row["conversations"][1]["value"]
-        assert store.read(sample.media[0].key) == (root / row["image"]).read_bytes()
-
-
-def test_champ_is_read_from_one_file(corpora, store):
-    good, bad = read_all(conversations, corpora / "champ" / "champ.jsonl", store, {"unit_lines": 100})
-    assert (len(good), bad) == (270, [])
-    assert all(sample.messages[1].text.splitlines()[-1].startswith("Answer: ") for sample in good)
-    assert len({sample.group for sample in good}) == 270
-
-
-TURNS = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "That."}]
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    root = tmp_path / "corpus"
-    root.mkdir()
-    for index in range(3):
-        Image.new("RGB", (8, 8), (index, 0, 0)).save(root / f"{index}.png")
-    (root / "empty.png").touch()
-    Image.new("RGB", (8, 8)).save(tmp_path / "outside.png")
-    (root / "link.png").symlink_to(tmp_path / "outside.png")
-    return root
-
-
-FAULTS: list[tuple[Any, str, str]] = [
-    ({"id": 1}, "conversations", "missing"),
-    ({"conversations": []}, "conversations", "missing"),
-    ({"conversations": TURNS[:1]}, "conversations", "assistant"),
-    ({"conversations": [*TURNS, {"from": "gpt"}]}, "conversations[2].value", "missing"),
-    ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content", "must be text"),
-    ({"conversations": [{"from": "robot", "value": "x"}]}, "conversations[0].from", "robot"),
-    ({"conversations": [TURNS[0], {"from": "gpt", "value": " "}]}, "conversations[1].value", "empty"),
-    ({"image": "../outside.png", "conversations": TURNS}, "image", "leaves the corpus folder"),
-    ({"image": "/etc/passwd", "conversations": TURNS}, "image", "leaves the corpus folder"),
-    ({"image": "link.png", "conversations": TURNS}, "image", "leaves the corpus folder"),
-    ({"image": "absent.png", "conversations": TURNS}, "image", "no such file"),
-    ({"image": "empty.png", "conversations": TURNS}, "image", "empty file"),
-    ({"image": 3, "conversations": TURNS}, "image", "must be a path"),
-    ({"conversations": [{"from": "human", "value": "<image>?"}, TURNS[1]]}, "image", "shows 1 images"),
-    ([1, 2], "json", "must hold an object"),
-]
-
-
-def test_each_planted_fault_is_named_by_line_and_field(pictures, store):
-    lines = [json.dumps(row).encode() for row, _, _ in FAULTS]
-    lines += [b'{"conversations": [', b'{"id": "\xff"}']
-    fine = json.dumps({"image": "0.png", "conversations": TURNS}).encode()
-    data = b"\n".join([fine, *lines, fine])
-    (pictures / "data.jsonl").write_bytes(data)
-    good, bad = read_all(conversations, pictures, store, {"unit_lines": 4})
-    assert [sample.origin for sample in good] == ["data.jsonl:1", f"data.jsonl:{len(lines) + 2}"]
-    expected = [(field, reason) for _, field, reason in FAULTS] + [
-        ("json", "not JSON"),
-        ("json", "not UTF-8"),
-    ]
-    assert [record.locator for record in bad] == [f"data.jsonl:{n}" for n in range(2, len(lines) + 2)]
-    for record, (field, reason) in zip(bad, expected, strict=True):
-        assert record.field == field and reason in record.reason, record
-
-
-def test_images_are_shown_where_the_text_says(pictures, store):
-    row = {
-        "images": ["0.png", "1.png", "2.png"],
-        "messages": [
-            {"role": "system", "content": "Be brief."},
-            {"role": "user", "content": "Is <image> like <image>?\n<image>\nOr this?"},
-            {"role": "assistant", "content": "No."},
-        ],
-    }
-    (pictures / "data.jsonl").write_text(json.dumps(row))
-    (sample,), _ = read_all(conversations, pictures, store)
-    parts = [part.text if part.kind == "text" else part.media for part in sample.messages[1].parts]
-    assert parts == ["Is ", (0,), " like ", (1,), "?", (2,), "Or this?"]
-    assert [decode_image(store.read(m.key))[0, 0, 0] for m in sample.media] == [0, 1, 2]
-    assert [message.role for message in sample.messages] == ["system", "user", "assistant"]
-
-
-def test_gzipped_lines_are_read_and_a_cut_gzip_is_told(pictures, store):
-    lines = [json.dumps({"id": n, "image": "0.png", "conversations": TURNS}) for n in range(2000)]
-    packed = gzip.compress("\n".join(lines).encode(), mtime=0)
-    (pictures / "data.jsonl.gz").write_bytes(packed)
-    good, bad = read_all(conversations, pictures, store)
-    assert (len(good), bad) == (2000, [])
-    (pictures / "data.jsonl.gz").write_bytes(packed[: len(packed) // 2])
-    some, bad = read_all(conversations, pictures, store)
-    assert 0 < len(some) < 2000 and [record.field for record in bad] == ["file"]
-    (pictures / "data.jsonl.gz").write_bytes(b"")
-    none, bad = read_all(conversations, pictures, store)
-    assert none == [] and bad[0].reason == "empty file"
+# Paths
 
 
 def test_inside_refuses_what_climbs_out(tmp_path):
