@@ -18,7 +18,7 @@ from data_engine.sources.common import Quarantined, inside
 
 UNIT_SCHEMA = pa.schema([("source", pa.int32()), ("unit", pa.string())])
 QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("corpus", "locator", "field", "reason")])
-FORMATS = ("captions", "conversations", "images", "pdf", "text", "video_truth")
+FORMATS = ("captions", "coco", "conversations", "images", "pdf", "tables", "text", "video_truth")
 
 
 def reader(source: Source) -> ModuleType:

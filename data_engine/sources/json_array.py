@@ -77,7 +77,7 @@ class Elements:
         return cuts
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _scan(data: npt.NDArray[np.uint8], state: npt.NDArray[np.int64], found: npt.NDArray[np.int64]) -> int:
     """Writes where elements at depth 1 end, carries `state` to the next chunk. Returns how many."""
     depth, in_string, escaped = state[0], state[1], state[2]

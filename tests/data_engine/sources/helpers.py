@@ -1,8 +1,11 @@
 """Reads a source as ingest does."""
 
+import io
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from PIL import Image
 
 from data_engine.media import MediaStore
 from data_engine.recipe import Source
@@ -31,3 +34,15 @@ def read_all(
     found = [record for unit in names for record in reader.read(root, unit, "corpus", source, store)]
     good = [record for record in found if isinstance(record, Sample)]
     return good, [record for record in found if isinstance(record, Quarantined)]
+
+
+def png(width: int = 8, height: int = 8, shade: int = 0) -> bytes:
+    """A PNG of one colour."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), (shade, 0, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def reasons(bad: list[Quarantined]) -> dict[str, tuple[str, str]]:
+    """(field, reason) by locator."""
+    return {record.locator: (record.field, record.reason) for record in bad}

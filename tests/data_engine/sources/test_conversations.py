@@ -12,15 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_engine.media import MediaStore, decode_image
+from data_engine.media import decode_image
 from data_engine.sources import conversations, records
 from data_engine.sources.common import MAX_RECORD, RecordError
 from tests.data_engine.sources.helpers import read_all
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> MediaStore:
-    return MediaStore(tmp_path / "store")
 
 
 def test_easy_vqa_lines_become_conversations(corpora, store):
@@ -51,9 +46,7 @@ TURNS = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "That."}]
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    root = tmp_path / "corpus"
-    root.mkdir()
+def pictures(root: Path, tmp_path: Path) -> Path:
     for index in range(3):
         Image.new("RGB", (8, 8), (index, 0, 0)).save(root / f"{index}.png")
     (root / "empty.png").touch()
@@ -167,9 +160,7 @@ CONTAINERS = ["a.jsonl", "a.json", "a.parquet", "a.jsonl.gz", "a.json.gz"]
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_every_container_gives_the_same_rows_in_order(name, tmp_path, store):
-    root = tmp_path / "corpus"
-    root.mkdir()
+def test_every_container_gives_the_same_rows_in_order(name, root, store):
     rows = [row(n, note='猫]}\\"[,' * (n % 5)) for n in range(100)]
     write(root / name, rows)
     good, bad = read_all(conversations, root, store, {"unit_bytes": 500})
@@ -180,9 +171,7 @@ def test_every_container_gives_the_same_rows_in_order(name, tmp_path, store):
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_where_a_fault_is_leads_to_its_row(name, tmp_path, store):
-    root = tmp_path / "corpus"
-    root.mkdir()
+def test_where_a_fault_is_leads_to_its_row(name, root, store):
     rows = [row(n) for n in range(60)]
     rows[50]["conversations"][0]["from"] = "robot"
     write(root / name, rows)
@@ -197,12 +186,11 @@ def test_where_a_fault_is_leads_to_its_row(name, tmp_path, store):
         assert json.loads((root / name).read_bytes()[int(offset) :].splitlines()[0]) == rows[50]
 
 
-def test_a_row_may_say_its_own_task_and_rights(tmp_path, store):
-    (tmp_path / "corpus").mkdir()
+def test_a_row_may_say_its_own_task_and_rights(root, store):
     samples = [{"correct": True, "tokens": 4}]
     own = row(0, task="counting", licence="CC0", attribution="them", id=7, samples=samples)
-    write(tmp_path / "corpus" / "a.jsonl", [own, row(1)])
-    (first, second), bad = read_all(conversations, tmp_path / "corpus", store)
+    write(root / "a.jsonl", [own, row(1)])
+    (first, second), bad = read_all(conversations, root, store)
     assert bad == []
     assert (first.task, first.licence, first.attribution) == ("counting", "CC0", "them")
     assert (second.task, second.licence, second.attribution) == ("task", "MIT", "us")
@@ -226,9 +214,7 @@ def test_images_inside_parquet_are_stored(pictures, store):
     assert [(r.locator, r.field) for r in bad] == [("a.parquet[1]", "image")] and "not an image" in bad[0].reason
 
 
-def test_parquet_faults(tmp_path, store):
-    root = tmp_path / "corpus"
-    root.mkdir()
+def test_parquet_faults(root, store):
     write(root / "half.parquet", [row(n) for n in range(50)])
     data = (root / "half.parquet").read_bytes()
     (root / "half.parquet").write_bytes(data[: len(data) // 2])
@@ -264,19 +250,16 @@ def test_parquet_faults(tmp_path, store):
         (b'[FINE, {"x": "a"b"}, FINE]', "a.json[1]", "not JSON"),
     ],
 )
-def test_damaged_arrays_are_told(data, locator, reason, tmp_path, store):
-    (tmp_path / "corpus").mkdir()
+def test_damaged_arrays_are_told(data, locator, reason, root, store):
     fine = json.dumps(row(1)).encode()
-    (tmp_path / "corpus" / "a.json").write_bytes(data.replace(b"FINE", fine))
-    good, bad = read_all(conversations, tmp_path / "corpus", store)
+    (root / "a.json").write_bytes(data.replace(b"FINE", fine))
+    good, bad = read_all(conversations, root, store)
     assert (locator, True) in [(record.locator, reason in record.reason) for record in bad]
     assert len(good) <= data.count(b"FINE")
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.jsonl.gz", "a.json.gz"])
-def test_a_row_of_fifty_megabytes_is_set_aside_by_its_size(name, tmp_path, store):
-    root = tmp_path / "corpus"
-    root.mkdir()
+def test_a_row_of_fifty_megabytes_is_set_aside_by_its_size(name, root, store):
     array = ".json." in f"{name}." and "jsonl" not in name
     huge = json.dumps(row(1, pad="x" * MAX_RECORD)).encode()
     joined = (b"," if array else b"\n").join([json.dumps(row(0)).encode(), huge, json.dumps(row(2)).encode()])
@@ -289,9 +272,7 @@ def test_a_row_of_fifty_megabytes_is_set_aside_by_its_size(name, tmp_path, store
     ]
 
 
-def test_a_gzip_bomb_is_not_unpacked_to_its_end(tmp_path, store):
-    root = tmp_path / "corpus"
-    root.mkdir()
+def test_a_gzip_bomb_is_not_unpacked_to_its_end(root, store):
     with gzip.open(root / "a.jsonl.gz", "wb", compresslevel=1) as stream:
         stream.write(json.dumps(row(0)).encode() + b"\n")
         for _ in range(300):
