@@ -41,7 +41,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Top left (x1, y1) and bottom right (x2, y2), in bins, both inside the box."""
+    """Top left (x1, y1) and bottom right (x2, y2), in bins."""
 
     x1: int
     y1: int
