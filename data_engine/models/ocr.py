@@ -10,11 +10,15 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class OcrResult:
-    """Lines in reading order joined by newlines, their mean confidence (0 to 1; None: no text), and how many."""
+    """Lines in reading order joined by newlines, their mean confidence (0 to 1; None: no text), and how many.
+
+    `boxes`: per line x1, y1, x2, y2 in pixels, the upright rectangle around the line's four corners.
+    """
 
     text: str
     score: float | None
     num_lines: int
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
 
 
 @functools.cache
@@ -37,4 +41,10 @@ def read_text(pixels: npt.NDArray[np.uint8]) -> OcrResult:
     if not result.txts:
         return OcrResult("", None, 0)
     scores = [float(score) for score in result.scores]
-    return OcrResult("\n".join(result.txts), sum(scores) / len(scores), len(result.txts))
+    text = "\n".join(" ".join(line.splitlines()) for line in result.txts)
+    return OcrResult(text, sum(scores) / len(scores), len(result.txts), tuple(map(_upright, result.boxes)))
+
+
+def _upright(corners: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
+    (x1, y1), (x2, y2) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+    return x1, y1, x2, y2
