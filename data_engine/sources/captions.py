@@ -3,6 +3,7 @@
 The side-car's first line is the caption in English; a line `zh_CN.utf8=...` is the one in Chinese.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pydantic import Field, field_validator
 
 from data_engine.media import MediaStore
 from data_engine.recipe import Source
-from data_engine.sample import Media, Sample, assistant, user
+from data_engine.sample import Media, Message, Sample, assistant, user
 from data_engine.sources.common import (
     IMAGE_SUFFIXES,
     Quarantined,
@@ -38,6 +39,7 @@ PROMPTS = {
         "图中画的是什么？",
     ),
 }
+_CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
 class CaptionOptions(Strict):
@@ -96,6 +98,12 @@ def parse_sidecar(text: str) -> dict[str, str]:
         if mark and caption.strip():
             captions[code.strip()] = caption.strip()
     return captions
+
+
+def caption_messages(caption: str, *keys: object) -> tuple[Message, Message]:
+    """A prompt in the caption's own language, chosen by `keys`, with the image; the caption."""
+    language = "zh" if _CHINESE.search(caption) else "en"
+    return user(image_part(), pick(PROMPTS[language], *keys)), assistant(caption)
 
 
 def _base(language: str) -> str:
