@@ -18,7 +18,18 @@ from data_engine.sources.common import Quarantined, inside
 
 UNIT_SCHEMA = pa.schema([("source", pa.int32()), ("unit", pa.string())])
 QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("corpus", "locator", "field", "reason")])
-FORMATS = ("captions", "coco", "conversations", "images", "pdf", "tables", "text", "video_truth")
+FORMATS = (
+    "captions",
+    "coco",
+    "conversations",
+    "html",
+    "images",
+    "pdf",
+    "tables",
+    "text",
+    "video_truth",
+    "webdataset",
+)
 
 
 def reader(source: Source) -> ModuleType:

@@ -63,7 +63,7 @@ def split_documents(text: str, max_chars: int) -> Iterator[str]:
     gathered: list[str] = []
     size = 0
     for paragraph in _BLANK_LINES.split(text.strip("\r\n")):
-        for piece in _pieces(paragraph.rstrip(), max_chars):
+        for piece in pieces(paragraph.rstrip(), max_chars):
             full = size + 2 + len(piece) > max_chars
             if gathered and (full or (2 * size >= max_chars and _HEADING.match(piece))):
                 yield "\n\n".join(gathered)
@@ -74,7 +74,7 @@ def split_documents(text: str, max_chars: int) -> Iterator[str]:
         yield "\n\n".join(gathered)
 
 
-def _pieces(paragraph: str, max_chars: int) -> Iterator[str]:
+def pieces(paragraph: str, max_chars: int) -> Iterator[str]:
     """The paragraph itself if it fits, else runs of its lines that do."""
     while len(paragraph) > max_chars:
         at = paragraph.rfind("\n", 0, max_chars + 1)
