@@ -25,6 +25,7 @@ FORMATS = (
     "html",
     "images",
     "pdf",
+    "pdf_pages",
     "tables",
     "text",
     "video_truth",

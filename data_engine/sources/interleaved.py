@@ -80,11 +80,11 @@ def parts_of(blocks: Sequence[Block]) -> tuple[tuple[Part, ...], list[str]]:
             if isinstance(atom, str):
                 text += atom
                 continue
-            if text:
+            if text.strip():
                 parts.append(Part("text", text))
-                text = ""
+            text = ""
             parts.append(Part("image", media=(keys.setdefault(atom.key, len(keys)),)))
-    if text:
+    if text.strip():
         parts.append(Part("text", text))
     return tuple(parts), list(keys)
 

@@ -93,7 +93,7 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
     wanted = parse_options(PdfOptions, options, "pdf").pages
     found = []
     for name in files(root, {".pdf"}):
-        pages = spread(list(range(1, _num_pages(folder_of(root) / name) + 1)), wanted) or [1]
+        pages = spread(list(range(1, num_pages(folder_of(root) / name) + 1)), wanted) or [1]
         found += [f"{name}#page={page}" for page in pages]
     return found
 
@@ -198,7 +198,14 @@ def _crop(picture: Image.Image, box: Box) -> bytes:
     return buffer.getvalue()
 
 
-def _num_pages(path: Path) -> int:
+def page_of(path: Path, number: int) -> tuple[Box, tuple[tuple[Line, ...], ...]]:
+    """The box and the blocks of lines of page `number` (from 1), in reading order. Raises ValueError."""
+    page = parse_page(_poppler("pdftotext", "-bbox-layout", "-f", str(number), "-l", str(number), path, "-"))
+    return page.box, page.blocks
+
+
+def num_pages(path: Path) -> int:
+    """Pages of a file; 0 if it cannot be read."""
     try:
         report = _poppler("pdfinfo", path).decode(errors="replace")
     except ValueError:
