@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+
+from data_engine import judge
 
 TABLES = (
     "samples",
@@ -16,7 +19,6 @@ TABLES = (
     "ocr",
     "measures",
     "verdicts",
-    "lineage",
     "tokens",
     "plan",
     "index",
@@ -50,10 +52,18 @@ def open_catalog(data: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
+# Tables that several steps have: whose is shown.
+_OWNER: dict[str, str | tuple[str, ...]] = {
+    "verdicts": "dedup.",
+    "samples": ("ingest.", "ocr."),
+    "measures": "measure.",
+}
+
+
 def _holds(step: str, table: str, folder: Path) -> bool:
     if not any((folder / table).glob("*.parquet")):
         return False
-    return {"verdicts": step.startswith("dedup."), "samples": step.startswith(("ingest.", "ocr."))}.get(table, True)
+    return step.startswith(_OWNER.get(table, ""))
 
 
 def _select(found: tuple[str, Path]) -> str:
@@ -90,7 +100,6 @@ def why(data: Path, sample_id: str) -> dict[str, Any]:
             raise CatalogError(f"{sample_id}: {fault}; `keyeforge data inspect` lists ids")
         about: dict[str, Any] = {"sample": found[0]}
         wanted = {
-            "lineage": 'ORDER BY "order"',
             "verdicts": "",
             "measures": "",
             "ocr": "",
@@ -101,30 +110,58 @@ def why(data: Path, sample_id: str) -> dict[str, Any]:
         for table, order in wanted.items():
             if has(connection, table):
                 about[table] = rows(connection, f'SELECT * FROM "{table}" WHERE id = ? {order}', ids[0])
+        about["lineage"] = _story(data, about["measures"], about["verdicts"])
         about["children"] = rows(connection, "SELECT id FROM samples WHERE list_contains(parents, ?)", ids[0])
         return about
 
 
+def _story(data: Path, measures: list[dict[str, Any]], verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each operator says of a sample, told anew from its stored measures, and what a pass said of it."""
+    told = []
+    for row in measures:
+        told += judge.story(pa.Table.from_pylist([row]), judge.build(operators(data, row["corpus"])))
+    names = {row["operator"] for row in told if row["verdict"] == "drop"}
+    for row in verdicts:
+        if row["status"] != "kept" and row["operator"] not in names:
+            told.append({**row, "verdict": "drop", "measures": {}, "settings": {}})
+    return told
+
+
+def operators(data: Path, corpus: str) -> list[dict[str, dict[str, Any]]]:
+    """The operators that decided over a corpus, in order, with their settings."""
+    found: list[dict[str, dict[str, Any]]] = json.loads((steps(data)[f"decide.{corpus}"] / "step.json").read_text())[
+        "config"
+    ]
+    return found
+
+
+def _config(data: Path, step: str) -> list[dict[str, dict[str, Any]]]:
+    found: list[dict[str, dict[str, Any]]] = json.loads((steps(data)[step] / "step.json").read_text())["config"]
+    return found
+
+
+def stages(data: Path, corpus: str) -> list[str]:
+    """Whatever can drop a sample of a corpus, in the order it does: operators, then passes as `dedup.<name>`."""
+    passes = [name for spec in _config(data, f"dedup.{corpus}") for name in spec]
+    names = ["media", "label", *(name for spec in operators(data, corpus) for name in spec)]
+    return list(dict.fromkeys([*names, *(f"dedup.{name}" for name in passes)]))
+
+
 def funnel(data: Path) -> list[dict[str, Any]]:
-    """Per corpus, how many samples each operator saw and how many it dropped, in order, from ingest to kept."""
+    """Per corpus, how many samples each stage saw and how many it dropped, in order, from reading to kept."""
     with open_catalog(data) as connection:
-        counted = rows(
-            connection,
-            """SELECT corpus, "order", operator, count(*) AS seen, count(reason) AS dropped
-               FROM lineage GROUP BY ALL ORDER BY corpus, "order" """,
-        )
-        refused = (
-            rows(connection, "SELECT corpus, count(*) AS n FROM quarantine GROUP BY corpus")
-            if has(connection, "quarantine")
-            else []
-        )
-    unread = {row["corpus"]: row["n"] for row in refused}
-    read = [
-        {"corpus": corpus, "order": -1, "operator": "read", "dropped": unread.get(corpus, 0),
-         "seen": unread.get(corpus, 0) + next(r["seen"] for r in counted if r["corpus"] == corpus)}
-        for corpus in dict.fromkeys(row["corpus"] for row in counted)
-    ]  # fmt: skip
-    return sorted(read + counted, key=lambda row: (row["corpus"], row["order"]))
+        found = rows(connection, "SELECT corpus, operator, count(*) AS n FROM verdicts GROUP BY ALL")
+        refused = rows(connection, "SELECT corpus, count(*) AS n FROM quarantine GROUP BY corpus")
+    dropped = {(row["corpus"], row["operator"]): row["n"] for row in found}
+    dropped |= {(row["corpus"], "read"): row["n"] for row in refused}
+    funnels = []
+    for corpus in sorted({row["corpus"] for row in found}):
+        seen = sum(n for (name, _), n in dropped.items() if name == corpus)
+        for order, name in enumerate(["read", *stages(data, corpus)], start=-1):
+            gone = dropped.get((corpus, name), 0)
+            funnels.append({"corpus": corpus, "order": order, "operator": name, "seen": seen, "dropped": gone})
+            seen -= gone
+    return funnels
 
 
 def reasons(data: Path) -> list[dict[str, Any]]:

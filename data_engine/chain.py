@@ -1,27 +1,23 @@
-"""The steps of one corpus, each on the one before: ingest, probe, OCR, measure, decide, dedup."""
+"""The steps of one corpus, each on the one before: ingest, probe, OCR, measure, decide; then passes and selection."""
 
+import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from data_engine import ingest, judge, label, probe, tables
 from data_engine.curation import Curation, row_counts
-from data_engine.dedup import exact, perceptual
-from data_engine.dedup.engine import engine_for
-from data_engine.judge import LINEAGE_SCHEMA, VERDICT_SCHEMA
-from data_engine.operators.base import Operator
+from data_engine.judge import Sight
+from data_engine.passes import run_passes
 from data_engine.recipe import Corpus
+from data_engine.runners.partition import RunnerName, Work
+from data_engine.select import select, statuses
 from data_engine.step import Counts, StepResult, modules
-
-DEDUP: Mapping[str, Any] = {
-    "exact": (exact.Exact, exact.find),
-    "perceptual": (perceptual.Perceptual, perceptual.find),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +35,12 @@ def run_corpus(this: Curation, corpus: Corpus) -> Chain:
     probed = _probe(this, corpus, read)
     operators = judge.build(corpus.operators)
     labelled = _label(this, corpus, read, probed) if any("ocr" in name for name, _ in operators) else None
-    measured = _measure(this, corpus, operators, labelled or read, probed, labelled)
+    found = labelled or read
+    sight = Sight(found.table("samples"), probed.folder, labelled.table("ocr") if labelled else None, this.store)
+    measured = _measure(this, corpus, operators, sight, [found, probed])
     decided = _decide(this, corpus, operators, measured)
-    return Chain(read, probed, decided, _dedup(this, corpus, labelled or read, measured, decided))
+    passes = run_passes(this, corpus, found, measured, decided)
+    return Chain(read, probed, decided, select(this, corpus, found, measured, decided, passes))
 
 
 def _ingest(this: Curation, corpus: Corpus) -> StepResult:
@@ -50,7 +49,8 @@ def _ingest(this: Curation, corpus: Corpus) -> StepResult:
     def build(folder: Path) -> Counts:
         units = ingest.list_units(corpus, root)
         work = functools.partial(ingest.ingest_partition, corpus=corpus, root=root, store=this.store)
-        size = max(1, min(256, -(-len(units) // 8)))
+        most = min(getattr(ingest.reader(source), "PARTITION_UNITS", 256) for source in corpus.sources)
+        size = max(1, min(most, -(-len(units) // 8)))
         this.partitions(f"ingest {corpus.corpus}", work, units, size, folder, "spark")
         return {"units": len(units), **row_counts(folder, "samples", "quarantine")}
 
@@ -69,15 +69,11 @@ def _ingest(this: Curation, corpus: Corpus) -> StepResult:
 
 def _probe(this: Curation, corpus: Corpus, read: StepResult) -> StepResult:
     def build(folder: Path) -> Counts:
-        found = tables.read(read.table("samples"), ["media"])["media"].combine_chunks().flatten()
-        rows = {item["key"]: "video" for item in found.to_pylist()}
-        rows |= {i["key"]: "image" for i in found.to_pylist() if i["kind"] == "image" and i["start"] is None}
-        listing = pa.table({"key": sorted(rows), "kind": [rows[key] for key in sorted(rows)]})
-        listing = listing.cast(pa.schema([("key", pa.string()), ("kind", pa.string())]))
+        listing = _distinct_media(tables.parts(read.table("samples")))
         work = functools.partial(
             probe.probe_partition, store=this.store, frames=folder / "frames", config=this.recipe.frames
         )
-        size = 1 if "video" in rows.values() else 512
+        size = 1 if "video" in listing["kind"].unique().to_pylist() else 512
         this.partitions(f"probe {corpus.corpus}", work, listing, size, folder, "ray")
         return row_counts(folder, "media", "bad")
 
@@ -88,6 +84,23 @@ def _probe(this: Curation, corpus: Corpus, read: StepResult) -> StepResult:
         code=modules("data_engine.probe", "data_engine.image_measures", "data_engine.video", "data_engine.media"),
         build=build,
     )
+
+
+def _distinct_media(parts: Sequence[Path]) -> pa.Table:
+    """(key, kind) of every medium of the parts, by key; a frame of a video needs the video."""
+    found = pa.table({"key": pa.array([], pa.string()), "video": pa.array([], pa.bool_())})
+    for part in parts:
+        media = pq.read_table(part, columns=["media"])["media"].combine_chunks().flatten()
+        video = pc.or_(pc.not_equal(media.field("kind"), "image"), pc.is_valid(media.field("start")))
+        rows = pa.table({"key": media.field("key"), "video": video})
+        found = (
+            pa.concat_tables([found, rows])
+            .group_by("key")
+            .aggregate([("video", "max")])
+            .rename_columns({"video_max": "video"})
+        )
+    found = found.sort_by("key")
+    return pa.table({"key": found["key"], "kind": pc.if_else(found["video"], "video", "image")})
 
 
 def _label(this: Curation, corpus: Corpus, read: StepResult, probed: StepResult) -> StepResult:
@@ -109,97 +122,66 @@ def _label(this: Curation, corpus: Corpus, read: StepResult, probed: StepResult)
     )
 
 
+def _look(
+    this: Curation, corpus: Corpus, operators: judge.Operators, sight: Sight, inputs: Sequence[StepResult]
+) -> StepResult | None:
+    """The measures that open the media (Ray), if any operator wants some."""
+    looking = [item for item in operators if item[1].needs_media]
+    work = functools.partial(judge.look_partition, operators=looking, sight=sight)
+    return _measure_step(this, corpus, "look", "looked", looking, work, "ray", inputs) if looking else None
+
+
 def _measure(
+    this: Curation, corpus: Corpus, operators: judge.Operators, sight: Sight, inputs: Sequence[StepResult]
+) -> StepResult:
+    """All measures: those of words and of what is known of media are made here (Spark)."""
+    looked = _look(this, corpus, operators, sight, inputs)
+    plain = [item for item in operators if not item[1].needs_media]
+    if looked:
+        sight, inputs = dataclasses.replace(sight, looked=looked.table("looked")), [*inputs, looked]
+    work = functools.partial(judge.measure_partition, operators=plain, sight=sight)
+    return _measure_step(this, corpus, "measure", "measures", plain, work, "spark", inputs)
+
+
+def _measure_step(
     this: Curation,
     corpus: Corpus,
-    operators: Sequence[tuple[str, Operator]],
-    found: StepResult,
-    probed: StepResult,
-    labelled: StepResult | None,
+    name: str,
+    table: str,
+    operators: judge.Operators,
+    work: Work,
+    usual: RunnerName,
+    inputs: Sequence[StepResult],
 ) -> StepResult:
     def build(folder: Path) -> Counts:
-        media = {row["key"]: row for name in ("media", "bad") for row in tables.rows(probed.table(name))}
-        readings = {row["id"]: row for row in tables.rows(labelled.table("ocr"))} if labelled else {}
-        work = functools.partial(judge.measure_partition, operators=operators, media=media, readings=readings)
-        samples = tables.read(found.table("samples"))
-        this.partitions(f"measure {corpus.corpus}", work, samples, 8192, folder, "spark")
-        return row_counts(folder, "measures")
+        parts = tables.parts(inputs[0].table("samples"))
+        this.over_parts(f"{name} {corpus.corpus}", work, parts, folder, usual)
+        return row_counts(folder, table)
 
     return this.run.step(
-        f"measure.{corpus.corpus}",
+        f"{name}.{corpus.corpus}",
         config=judge.measured_config(operators),
-        inputs=[found, probed],
-        code=modules("data_engine.judge", *sorted({type(operator).__module__ for _, operator in operators})),
+        inputs=inputs,
+        code=modules("data_engine.judge", "data_engine.describe", *_modules_of(operators)),
         build=build,
     )
 
 
-def _decide(
-    this: Curation, corpus: Corpus, operators: Sequence[tuple[str, Operator]], measured: StepResult
-) -> StepResult:
+def _modules_of(operators: judge.Operators) -> list[str]:
+    return sorted({type(operator).__module__ for _, operator in operators})
+
+
+def _decide(this: Curation, corpus: Corpus, operators: judge.Operators, measured: StepResult) -> StepResult:
     def build(folder: Path) -> Counts:
-        verdicts, lineage = judge.decide(tables.read(measured.table("measures")), operators)
-        tables.write(verdicts, folder / "verdicts" / "part-00000.parquet")
-        tables.write(lineage, folder / "lineage" / "part-00000.parquet")
-        return _statuses(verdicts)
+        measures = measured.table("measures")
+        work = functools.partial(judge.decide_partition, operators=operators, measures=measures)
+        this.over_parts(f"decide {corpus.corpus}", work, tables.parts(measures), folder, "local")
+        return statuses(tables.parts(folder / "verdicts"))
 
     return this.run.step(
         f"decide.{corpus.corpus}",
         config=corpus.operators,
         inputs=[measured],
-        code=modules("data_engine.judge", *sorted({type(operator).__module__ for _, operator in operators})),
+        code=modules("data_engine.judge", *_modules_of(operators)),
         build=build,
     )
-
-
-def _dedup(this: Curation, corpus: Corpus, found: StepResult, measured: StepResult, decided: StepResult) -> StepResult:
-    """Marks duplicates among what the operators kept; leaves the final verdicts and the kept samples."""
-
-    def build(folder: Path) -> Counts:
-        verdicts = tables.read(decided.table("verdicts"))
-        measures = tables.read(measured.table("measures"))
-        lineage = []
-        for order, (name, fields) in enumerate((n, f) for spec in corpus.dedup for n, f in spec.items()):
-            model, find = DEDUP[name]
-            rows = pc.indices_nonzero(pc.equal(verdicts["status"], "kept"))
-            twins = find(measures.take(rows), model(**fields), engine_for(this.runner))
-            reason = pa.array(
-                [f"duplicate of {twins[i]}" if i in twins else None for i in range(len(rows))], pa.string()
-            )
-            lineage.append(judge.lineage_rows(verdicts.take(rows), 100 + order, f"dedup.{name}", fields, reason))
-            verdicts = _drop(verdicts, rows, reason, f"dedup.{name}")
-        kept = tables.read(found.table("samples")).filter(pc.equal(verdicts["status"], "kept"))
-        tables.write(verdicts.cast(VERDICT_SCHEMA), folder / "verdicts" / "part-00000.parquet")
-        tables.write(
-            pa.concat_tables(lineage or [LINEAGE_SCHEMA.empty_table()]),
-            folder / "lineage" / "part-00000.parquet",
-        )
-        tables.write(kept, folder / "samples" / "part-00000.parquet")
-        return _statuses(verdicts)
-
-    return this.run.step(
-        f"dedup.{corpus.corpus}",
-        config=corpus.dedup,
-        inputs=[found, measured, decided],
-        code=modules("data_engine.dedup.exact", "data_engine.dedup.perceptual", "data_engine.dedup.components"),
-        build=build,
-    )
-
-
-def _drop(verdicts: pa.Table, rows: pa.Array, reason: pa.Array, operator: str) -> pa.Table:
-    """The verdicts with those of `rows` that have a reason turned from kept to dropped."""
-    columns = verdicts.to_pydict()
-    for row, why in zip(rows.to_pylist(), reason.to_pylist(), strict=True):
-        if why is not None:
-            columns["status"][row], columns["operator"][row], columns["reason"][row] = (
-                "dropped",
-                operator,
-                why,
-            )
-    return pa.table(columns, schema=VERDICT_SCHEMA)
-
-
-def _statuses(verdicts: pa.Table) -> Counts:
-    found = {row["values"]: row["counts"] for row in verdicts["status"].value_counts().to_pylist()}
-    counts = {f"samples_{status}": found.get(status, 0) for status in ("kept", "dropped", "quarantined")}
-    return {"samples_in": len(verdicts), **counts}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data_engine import gates, ingest, judge, mix, shards
-from data_engine.chain import DEDUP, run_corpus
+from data_engine.chain import run_corpus
 from data_engine.curation import Curation, Progress
 from data_engine.finish import (
     corpora_counts,
@@ -22,6 +22,7 @@ from data_engine.finish import (
     write_shards,
 )
 from data_engine.media import write_atomic
+from data_engine.passes import PASSES
 from data_engine.recipe import Recipe
 from data_engine.runners.partition import RunnerName
 from data_engine.step import Run, StepResult
@@ -38,7 +39,7 @@ class Outcome:
 
 def check(recipe: Recipe) -> None:
     """Refuses unknown formats, operators, dedup passes and fields. Raises RecipeError naming the nearest."""
-    known = {"operators": judge.OPERATORS, "dedup": {name: model for name, (model, _) in DEDUP.items()}}
+    known = {"operators": judge.OPERATORS, "dedup": {name: model for name, (model, _) in PASSES.items()}}
     for corpus in recipe.corpora:
         where = f"corpora.{corpus.corpus}"
         for source in corpus.sources:

@@ -1,7 +1,7 @@
 """What the steps of a curation run share: the recipe, the run folder, and how partitions are run."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,13 @@ class Curation:
         parts = tables.write_partitions(table, folder / "_in", size)
         runner = (self.runner or usual) if table.num_rows else "local"
         partition.run(runner, work, parts, folder, functools.partial(self.progress, name))
+
+    def over_parts(self, name: str, work: Work, parts: Sequence[Path], folder: Path, usual: RunnerName) -> None:
+        """Runs `work` once for each part of a table. It gets the part's name, to read that part and its siblings;
+        what it returns is part for part and in the same order."""
+        self.partitions(
+            name, work, pa.table({"part": pa.array([p.name for p in parts], pa.string())}), 1, folder, usual
+        )
 
 
 def row_counts(folder: Path, *names: str) -> Counts:

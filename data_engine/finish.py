@@ -10,7 +10,6 @@ import pyarrow as pa
 from data_engine import gates, mix, shards, tables, tokens
 from data_engine.chain import Chain
 from data_engine.curation import Curation, row_counts
-from data_engine.dedup.engine import engine_for
 from data_engine.runners import partition
 from data_engine.step import Counts, StepResult, modules
 from model.visual_tokens import visual_budget
@@ -104,7 +103,7 @@ def plan_mix(this: Curation, kept: Mapping[str, Chain], counted: Mapping[str, St
     def build(folder: Path) -> Counts:
         folders = [(chain.dedup.table("samples"), counted[name].table("tokens")) for name, chain in kept.items()]
         holdouts = {corpus.corpus: corpus.holdout for corpus in this.recipe.corpora}
-        return mix.build(folders, holdouts, this.recipe, engine_for(this.runner), folder)
+        return mix.build(folders, holdouts, this.recipe, folder)
 
     return this.run.step(
         "mix",

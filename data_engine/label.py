@@ -10,13 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from data_engine import sample as samples
+from data_engine.describe import READINGS
 from data_engine.media import MediaStore, decode_image
 from data_engine.models import ocr
 from data_engine.sample import Sample, assistant
 
-OCR_SCHEMA = pa.schema(
-    [("id", pa.string()), ("ocr_text", pa.string()), ("ocr_score", pa.float64()), ("ocr_lines", pa.int32())]
-)
+OCR_SCHEMA = pa.schema([pa.field("id", pa.string()), *READINGS])
 
 
 def label_partition(table: pa.Table, *, store: Path) -> dict[str, pa.Table]:
@@ -32,6 +31,7 @@ def label_partition(table: pa.Table, *, store: Path) -> dict[str, pa.Table]:
                 "ocr_text": reading.text,
                 "ocr_score": reading.score,
                 "ocr_lines": reading.num_lines,
+                "ocr_boxes": reading.boxes,
             }
         )
     return {

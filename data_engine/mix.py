@@ -11,33 +11,24 @@ import pyarrow.compute as pc
 import xxhash
 
 from data_engine import tables
-from data_engine.dedup.engine import Engine
 from data_engine.media import write_atomic
 from data_engine.mixture import Pool, achieved, epoch_order
 from data_engine.recipe import Holdout, Recipe
 from data_engine.sample import MODALITIES
 from data_engine.step import Counts
 
-_JOIN = """
-SELECT kept.id AS id, tokens.tokens AS tokens, tokens.text_tokens AS text_tokens,
-       tokens.visual_tokens AS visual_tokens
-FROM kept JOIN tokens ON kept.id = tokens.id ORDER BY kept.id
-"""
-
 
 def build(
     folders: Sequence[tuple[Path, Path]],
     holdouts: Mapping[str, Holdout],
     recipe: Recipe,
-    engine: Engine,
     folder: Path,
 ) -> Counts:
     """From (kept samples, tokens) folders to `pool` (shard partitions), `plan` (the first epoch) and mix.json."""
     kept = pa.concat_tables([tables.read(where) for where, _ in folders])
     counted = pa.concat_tables([tables.read(where) for _, where in folders])
-    joined = engine(_JOIN, kept=kept.select(["id"]), tokens=counted)
-    pool = kept.take(pc.index_in(joined["id"], value_set=kept["id"].combine_chunks()))
-    pool = pool.append_column("tokens", joined["tokens"])
+    assert kept["id"].combine_chunks().equals(counted["id"].combine_chunks())  # counted row for row
+    pool = kept.append_column("tokens", counted["tokens"]).sort_by("id")
     pool = pool.append_column("split", pa.array(splits(pool, holdouts)))
     sharded = _write_pool(pool, recipe.shards.samples, folder / "pool")
     train = sharded.filter(pc.equal(sharded["split"], "train"))

@@ -25,6 +25,7 @@ MEDIA_SCHEMA = pa.schema(
         ("sharpness", pa.float64()),
         ("luma", pa.float64()),
         ("motion", pa.float64()),
+        ("frames", pa.int32()),
     ]
 )
 BAD_SCHEMA = pa.schema([("key", pa.string()), ("reason", pa.string())])
@@ -53,7 +54,9 @@ def probe_partition(table: pa.Table, *, store: Path, frames: Path, config: Frame
 
 def probe_image(data: bytes) -> dict[str, Any]:
     """Measures of an image. Raises MediaError."""
-    return {"format": str(open_image(data).format).lower(), **image_measures.measure(decode_image(data))}
+    header = open_image(data)
+    found = {"format": str(header.format).lower(), "frames": getattr(header, "n_frames", 1)}
+    return {**found, **image_measures.measure(decode_image(data))}
 
 
 def probe_video(path: Path, key: str, frames: Path, config: Frames) -> dict[str, Any]:

@@ -6,11 +6,12 @@ content-addressed media store. Measures, token counts and verdicts live in side 
 """
 
 import hashlib
-import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
 from typing import Any, Literal
 
+import orjson
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
@@ -113,13 +114,15 @@ def content_id(sample: Sample) -> str:
     Rights, origin and schema version stay outside: the same content found twice has one id.
     """
     content = {
-        "messages": [asdict(message) for message in sample.messages],
-        "media": [asdict(media) for media in sample.media],
+        "media": [{"end": m.end, "key": m.key, "kind": m.kind, "start": m.start} for m in sample.media],
+        "messages": [
+            {"parts": [{"kind": p.kind, "media": p.media, "text": p.text} for p in m.parts], "role": m.role}
+            for m in sample.messages
+        ],
         "modality": sample.modality,
         "task": sample.task,
-    }
-    canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:24]
+    }  # keys in the order of the alphabet: the canonical form
+    return hashlib.sha256(orjson.dumps(content)).hexdigest()[:24]
 
 
 def text_part(text: str) -> Part:
@@ -139,8 +142,45 @@ def document(text: str) -> Message:
 
 
 def to_table(samples: Iterable[Sample]) -> pa.Table:
-    """Samples as an Arrow table with `SCHEMA`."""
-    return pa.Table.from_pylist([asdict(sample) for sample in samples], schema=SCHEMA)
+    """Samples as an Arrow table with `SCHEMA`: each nested column is built from one flat list per field."""
+    rows = list(samples)
+    messages = [message for row in rows for message in row.messages]
+    parts = [part for message in messages for part in message.parts]
+    media = [item for row in rows for item in row.media]
+    part_columns = [
+        pa.array([part.kind for part in parts], pa.string()),
+        pa.array([part.text for part in parts], pa.string()),
+        _lists(pa.array(list(chain.from_iterable(part.media for part in parts)), pa.int32()), [p.media for p in parts]),
+    ]
+    part_structs = pa.StructArray.from_arrays(part_columns, fields=list(_PART))
+    message_columns = [
+        pa.array([message.role for message in messages], pa.string()),
+        _lists(part_structs, [message.parts for message in messages]),
+    ]
+    columns: dict[str, Any] = {
+        name: pa.array([getattr(row, name) for row in rows], SCHEMA.field(name).type) for name in _PLAIN
+    }
+    columns["messages"] = _lists(
+        pa.StructArray.from_arrays(message_columns, fields=list(_MESSAGE)), [row.messages for row in rows]
+    )
+    columns["media"] = _lists(
+        pa.StructArray.from_arrays(
+            [pa.array([getattr(item, f.name) for item in media], f.type) for f in _MEDIA], fields=list(_MEDIA)
+        ),
+        [row.media for row in rows],
+    )
+    columns["parents"] = _lists(
+        pa.array(list(chain.from_iterable(row.parents for row in rows)), pa.string()), [row.parents for row in rows]
+    )
+    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+_PLAIN = tuple(name for name in SCHEMA.names if name not in {"messages", "media", "parents"})
+
+
+def _lists(values: pa.Array, groups: Sequence[Sequence[Any]]) -> pa.ListArray:
+    """`values` cut into lists as long as the groups."""
+    return pa.ListArray.from_arrays(pa.array(accumulate(map(len, groups), initial=0), pa.int32()), values)
 
 
 def from_row(row: dict[str, Any]) -> Sample:

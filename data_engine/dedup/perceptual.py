@@ -1,71 +1,61 @@
-"""Near-duplicate pictures: 64-bit perceptual hashes within a Hamming radius, found by multi-index hashing.
+"""Near-duplicate pictures: 64-bit perceptual hashes within a Hamming radius (`dedup.hamming`: exact)."""
 
-Two hashes at distance <= r agree exactly on at least one of r + 1 bands of bits (pigeonhole), so a join on
-(band, value) finds every pair; the candidates' distances are then checked.
-"""
-
-from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
 
+from data_engine.curation import Curation
 from data_engine.dedup.components import components
-from data_engine.dedup.engine import Engine
+from data_engine.dedup.hamming import near_pairs
+from data_engine.dedup.rows import Drops, Rows
+from data_engine.describe import owners
 from strict_yaml import Strict
 
-_SQL = """
-SELECT DISTINCT a.item AS first, b.item AS second
-FROM bands AS a JOIN bands AS b ON a.band = b.band AND a.value = b.value WHERE a.item < b.item
-"""
+Ints = npt.NDArray[np.int64]
 
 
 class Perceptual(Strict):
-    """Pictures whose hashes differ in at most `max_hamming` of 64 bits are one; the smallest key is kept."""
+    """Pictures whose hashes differ in at most `max_hamming` of 64 bits are one; the first one seen is kept.
+
+    With `min_jaccard` the positions of their set bits must also overlap so much, which is the rule of the Keye-VL
+    preview report (arXiv 2507.01949, appendix A: > 0.95). A sample is dropped if any of its pictures is a duplicate.
+    """
 
     max_hamming: int = Field(default=4, ge=0, le=15)
+    min_jaccard: float | None = Field(default=None, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _radius_suffices(self) -> "Perceptual":
+        if self.min_jaccard is not None and self.max_hamming < int((1 - self.min_jaccard) * 64):
+            raise ValueError(f"max_hamming {self.max_hamming} hides pairs of Jaccard {self.min_jaccard}: raise it")
+        return self
 
 
-def find(measures: pa.Table, config: Perceptual, engine: Engine) -> dict[int, str]:
-    """Rows whose picture is a near-duplicate, each with the media key kept in its place.
-
-    Only samples with a single image are compared; samples that share the kept picture all stay.
-    """
-    keys = [row[0] if row and len(row) == 1 else None for row in measures["media_keys"].to_pylist()]
-    hashes = dict(zip(keys, measures["phash"].to_pylist() if "phash" in measures.column_names else [], strict=False))
-    pictures = sorted(key for key, value in hashes.items() if key is not None and value is not None)
-    values = np.array([hashes[key] for key in pictures], dtype=np.uint64)
-    pairs = near_pairs(values, config.max_hamming, engine)
-    keeper = dict(enumerate(components(len(pictures), pairs)))
-    place = {key: index for index, key in enumerate(pictures)}
-    return {
-        row: pictures[keeper[place[key]]]
-        for row, key in enumerate(keys)
-        if key in place and keeper[place[key]] != place[key]
-    }
+def find(rows: Rows, config: Perceptual, this: Curation, folder: Path) -> Drops:  # noqa: ARG001 - passes share one signature
+    """Rows that show a near-duplicate of an earlier picture; samples that share the kept picture all stay."""
+    numbers, keys = rows.column("media_keys")
+    _, hashes = rows.column("media_phash")
+    row = numbers[owners(keys)]
+    shown, values = keys.combine_chunks().flatten(), hashes.combine_chunks().flatten()
+    hashed = pc.is_valid(values).to_numpy(zero_copy_only=False)
+    row, shown, values = row[hashed], shown.filter(pa.array(hashed)), values.filter(pa.array(hashed))
+    picture = pc.dictionary_encode(shown).indices.to_numpy(zero_copy_only=False)  # in order of appearance
+    _, first = np.unique(picture, return_index=True)
+    kept = keepers(values.to_numpy()[first], config)
+    moved = np.flatnonzero(kept[picture] != picture)
+    dropped, at = np.unique(row[moved], return_index=True)
+    return Drops.duplicates(dropped, row[first[kept[picture[moved[at]]]]])
 
 
-def near_pairs(hashes: npt.NDArray[np.uint64], radius: int, engine: Engine) -> npt.NDArray[np.int64]:
-    """All index pairs [N, 2] of hashes at Hamming distance <= radius, each once, first < second."""
-    if len(hashes) < 2:
-        return np.empty((0, 2), np.int64)
-    found = engine(_SQL, bands=_bands(hashes, radius + 1))
-    pairs = np.stack([found[name].to_numpy() for name in ("first", "second")], axis=1).astype(np.int64)
-    distance = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]])
-    near: npt.NDArray[np.int64] = pairs[distance <= radius]
-    return np.array(near[np.lexsort((near[:, 1], near[:, 0]))])
-
-
-def _bands(hashes: npt.NDArray[np.uint64], count: int) -> pa.Table:
-    """Each hash cut into `count` bands: rows of (item, band, value)."""
-    edges = np.linspace(0, 64, count + 1).astype(np.uint64)
-    values = [(hashes >> low) & np.uint64((1 << int(high - low)) - 1) for low, high in pairwise(edges)]
-    items = np.arange(len(hashes), dtype=np.int64)
-    return pa.table(
-        {
-            "item": np.tile(items, count),
-            "band": np.repeat(np.arange(count, dtype=np.int32), len(hashes)),
-            "value": np.concatenate(values).view(np.int64),
-        }
-    )
+def keepers(hashes: npt.NDArray[np.uint64], config: Perceptual) -> Ints:
+    """For each picture, in order of appearance, the one kept in its place (itself, if it stays)."""
+    pairs = near_pairs(hashes, config.max_hamming)
+    if config.min_jaccard is not None:
+        first, second = hashes[pairs[:, 0]], hashes[pairs[:, 1]]
+        overlap = np.bitwise_count(first & second) / np.maximum(np.bitwise_count(first | second), 1)
+        pairs = pairs[overlap > config.min_jaccard]
+    return components(len(hashes), pairs[:, 0], pairs[:, 1])

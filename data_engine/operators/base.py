@@ -5,6 +5,7 @@ from typing import ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_engine.media import MediaStore
 from strict_yaml import Strict
 
 
@@ -13,14 +14,20 @@ class Operator(Strict):
 
     `measure(batch)` returns columns that no threshold touches; `decide(measures)` looks at the columns in
     `looks_at` and returns one reason per row, null where the sample is kept. Fields that change a measure are
-    named in `measured_by`: only they make the measures be computed anew.
+    named in `measured_by`: only they make the measures be computed anew. An operator that must open the media
+    says `needs_media` and has `measure_media` instead of `measure`: it runs on Ray, where models stay loaded.
     """
 
     looks_at: ClassVar[tuple[str, ...]] = ()
     measured_by: ClassVar[tuple[str, ...]] = ()
+    needs_media: ClassVar[bool] = False
 
     def measure(self, batch: pa.Table) -> dict[str, pa.Array]:
-        """New columns for a batch (id, task, text, target, media and OCR columns). Default: none needed."""
+        """New columns for a batch (the columns of `describe.describe`). Default: none needed."""
+        return {}
+
+    def measure_media(self, batch: pa.Table, store: MediaStore) -> dict[str, pa.Array]:
+        """As `measure`, with the media at hand."""
         return {}
 
     def decide(self, measures: pa.Table) -> pa.Array:

@@ -1,6 +1,5 @@
 """How the measures of each corpus are spread, with the recipe's thresholds."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from data_engine import catalog
-from data_engine.judge import OPERATORS
+from data_engine.judge import build
 from data_engine.report import figures
 from data_engine.report.corpora import corpora
 from data_engine.report.figures import Threshold, Values
@@ -47,16 +46,11 @@ class Measured:
 def measured(data: Path, corpus: str) -> list[Measured]:
     """Every column that the corpus's operators look at, in the order of the recipe."""
     with catalog.open_catalog(data) as connection:
-        ran = catalog.rows(
-            connection,
-            """SELECT DISTINCT "order", operator, settings FROM lineage WHERE corpus = ? ORDER BY "order", settings""",
-            corpus,
-        )
         columns = _columns(connection)
         return [
-            _measured(connection, corpus, row["operator"], column, json.loads(row["settings"]))
-            for row in ran
-            for column in (OPERATORS[row["operator"]].looks_at if row["operator"] in OPERATORS else ())
+            _measured(connection, corpus, name, column, operator.model_dump())
+            for name, operator in build(catalog.operators(data, corpus))
+            for column in operator.looks_at
             if column in columns
         ]
 

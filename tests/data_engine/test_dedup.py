@@ -1,5 +1,7 @@
-"""Duplicates: every near pair found, whoever runs the join."""
+"""Duplicates: every near pair found and no other, whoever runs the partitions."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_engine.dedup import exact, perceptual
+from data_engine import sample as samples
+from data_engine import tables
+from data_engine.curation import Curation
+from data_engine.dedup import exact, minhash, perceptual
 from data_engine.dedup.components import components
-from data_engine.dedup.engine import Engine, duckdb_sql, spark_sql
+from data_engine.dedup.hamming import near, near_pairs
+from data_engine.dedup.rows import Part, Rows
+from data_engine.recipe import Recipe
+from data_engine.runners.partition import RunnerName
+from data_engine.sample import Sample, document
+from data_engine.step import Run
+from data_engine.words import hash_words, shingles, text_buffers
+from data_engine.words import tables as word_tables
 
 
 def hashes(seed: int) -> npt.NDArray[np.uint64]:
@@ -23,54 +35,208 @@ def hashes(seed: int) -> npt.NDArray[np.uint64]:
 
 
 def brute(values: npt.NDArray[np.uint64], radius: int) -> list[list[int]]:
-    near = np.triu(np.bitwise_count(values[:, None] ^ values[None]) <= radius, 1)
-    found: list[list[int]] = np.argwhere(near).tolist()
+    close = np.triu(np.bitwise_count(values[:, None] ^ values[None]) <= radius, 1)
+    found: list[list[int]] = np.argwhere(close).tolist()
     return found
 
 
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 1000), radius=st.integers(0, 8))
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 1000), radius=st.integers(0, 15))
 def test_all_near_pairs_are_found(seed: int, radius: int) -> None:
-    assert perceptual.near_pairs(hashes(seed), radius, duckdb_sql).tolist() == brute(hashes(seed), radius)
+    assert near_pairs(hashes(seed), radius).tolist() == brute(hashes(seed), radius)
+
+
+def test_two_sets_are_searched_as_one() -> None:
+    ours, theirs = hashes(1)[:50], hashes(1)[50:]
+    distance = np.bitwise_count(ours[:, None] ^ theirs[None])
+    assert near(ours, theirs, 8).tolist() == np.argwhere(distance <= 8).tolist()
 
 
 def test_components_by_brute_force() -> None:
-    pairs = [(5, 2), (2, 9), (7, 8), (1, 1)]
-    assert components(10, pairs) == [0, 1, 2, 3, 4, 2, 6, 7, 7, 2]
+    pairs = np.array([(5, 2), (2, 9), (7, 8), (1, 1)])
+    assert components(10, pairs[:, 0], pairs[:, 1]).tolist() == [0, 1, 2, 3, 4, 2, 6, 7, 7, 2]
 
 
-def measured() -> pa.Table:
+def a_run(out: Path, runner: RunnerName = "local") -> Curation:
+    source = {"format": "text", "path": ".", "modality": "text", "task": "text", "licence": "CC0"}
+    return Curation(Recipe.model_validate({"corpus": "c", "sources": [source]}), Run(out), runner)
+
+
+MEASURES = pa.schema(
+    [("id", pa.string()), ("content_key", pa.binary(16)), ("media_keys", pa.list_(pa.string()))]
+    + [("media_phash", pa.list_(pa.uint64()))]
+)
+
+
+def rows_of(out: Path, measured: Sequence[dict[str, Any]], texts: Sequence[str], size: int) -> Rows:
+    """Rows in parts of `size`, as the steps before leave them."""
+    found = [Sample("c", "text", "text", (document(words),), origin=str(i)) for i, words in enumerate(texts)]
+    parts = zip(
+        tables.write_partitions(samples.to_table(found), out / "samples", size),
+        tables.write_partitions(pa.Table.from_pylist(list(measured), MEASURES), out / "measures", size),
+        strict=True,
+    )
+    return Rows([Part(first, second) for first, second in parts])
+
+
+def measured() -> list[dict[str, Any]]:
+    def key(name: str) -> bytes:
+        return name.rjust(16).encode()
+
     rows: list[dict[str, Any]] = [
-        {"id": f"s{i:02d}", "content_key": f"c{i % 7}", "media_keys": [f"m{i % 9}"], "phash": 0b1111 << (i % 9) * 6}
+        {
+            "id": f"s{i:02d}",
+            "content_key": key(f"c{i % 7}"),
+            "media_keys": [f"m{i % 9}"],
+            "media_phash": [0b1111 << (i % 9) * 6],
+        }
         for i in range(20)
     ]
-    rows += [{"id": "s03", "content_key": "c3", "media_keys": ["m3", "m4"], "phash": None}]
-    rows += [{"id": "text", "content_key": "t", "media_keys": [], "phash": None}]
-    rows += [{"id": "near", "content_key": "n", "media_keys": ["m0b"], "phash": 0b0111}]
-    types = [("id", pa.string()), ("content_key", pa.string()), ("media_keys", pa.list_(pa.string()))]
-    return pa.Table.from_pylist(rows, schema=pa.schema([*types, ("phash", pa.uint64())]))
+    rows += [{"id": "s03", "content_key": key("c3"), "media_keys": ["m3", "x"], "media_phash": [None, 0b111]}]
+    rows += [{"id": "text", "content_key": key("t"), "media_keys": [], "media_phash": []}]
+    rows += [{"id": "near", "content_key": key("n"), "media_keys": ["m0b"], "media_phash": [0b0111]}]
+    return rows
 
 
-def test_exact_keeps_the_first_of_each_and_counts_a_repeated_record() -> None:
-    found = exact.find(measured(), exact.Exact(), duckdb_sql)
-    assert len(found) == 14 and found[7] == "s00" and found[20] == "s03" and 21 not in found
+def test_exact_keeps_the_first_of_each(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, measured(), ["w"] * 23, 6)
+    found = exact.find(rows, exact.Exact(), a_run(tmp_path), tmp_path)
+    assert dict(zip(found.row.tolist(), found.keeper.tolist(), strict=True)) == {
+        **{i: i % 7 for i in range(7, 20)},
+        20: 3,
+    }
+    assert rows.ids(found.keeper).to_pylist()[:3] == ["s00", "s01", "s02"]
 
 
-def test_perceptual_keeps_all_samples_of_the_kept_picture() -> None:
-    found = perceptual.find(measured(), perceptual.Perceptual(max_hamming=1), duckdb_sql)
-    assert found == {22: "m0"}
+def test_exact_looks_only_at_what_is_still_kept(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, measured(), ["w"] * 23, 6).without([np.array([0, 3])])
+    found = exact.find(rows, exact.Exact(), a_run(tmp_path), tmp_path)
+    assert 7 not in found.row and dict(zip(found.row.tolist(), found.keeper.tolist(), strict=True))[14] == 7
 
 
-@pytest.mark.parametrize("radius", [0, 4])
-@pytest.mark.usefixtures("spark")
-def test_spark_and_duckdb_say_the_same(radius: int) -> None:
-    def both(find: Any, config: Any) -> tuple[Any, Any]:
-        engines: tuple[Engine, Engine] = (duckdb_sql, spark_sql)
-        first, second = (find(measured(), config, engine) for engine in engines)
-        return first, second
+def test_perceptual_keeps_all_samples_of_the_kept_picture_and_drops_if_any_matches(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, measured(), ["w"] * 23, 6)
+    found = perceptual.find(rows, perceptual.Perceptual(max_hamming=1), a_run(tmp_path), tmp_path)
+    assert found.row.tolist() == [20, 22] and found.keeper.tolist() == [0, 0]
 
-    for find, config in ((exact.find, exact.Exact()), (perceptual.find, perceptual.Perceptual(max_hamming=radius))):
-        first, second = both(find, config)
-        assert first == second
-    values = hashes(radius)
-    assert perceptual.near_pairs(values, radius, spark_sql).tolist() == brute(values, radius)
+
+def test_the_jaccard_rule_counts_shared_set_bits() -> None:
+    values = np.array([2**40 - 1, 2**40 - 2, 2**40 + 2**41 - 1, 0b11, 0b111], np.uint64)
+    kept = perceptual.keepers(values, perceptual.Perceptual(max_hamming=4, min_jaccard=0.95))
+    assert kept.tolist() == [0, 0, 0, 3, 4]
+    with pytest.raises(ValueError, match="raise it"):
+        perceptual.Perceptual(max_hamming=2, min_jaccard=0.95)
+
+
+def words(text: str) -> list[int]:
+    data, offsets = text_buffers(pa.array([text]))
+    out = np.empty(len(data) + 1, np.uint64)
+    return out[: hash_words(data, 0, int(offsets[1]), *word_tables(), out)].tolist()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("The Cat, sat!", "the cat sat"),
+        ("體育館與圖書館", "体育馆与图书馆"),
+        ("ＡＢＣ１２３", "abc123"),
+        ("café", "CAFÉ"),
+        ("ｶﾅ", "カナ"),
+    ],
+)
+def test_one_text_written_in_several_ways_has_one_sequence_of_words(one: str, other: str) -> None:
+    assert words(one) == words(other)
+
+
+def test_words_are_runs_of_letters_and_single_han_characters() -> None:
+    assert [len(words(text)) for text in ("a b", "两个字 ab", "", " \n", "don't", "คน", "𠀀𠀁x")] == [
+        2,
+        4,
+        0,
+        0,
+        2,
+        2,
+        3,
+    ]
+
+
+def jaccard(one: str, other: str, n: int = 5) -> float:
+    sets = []
+    for text in (one, other):
+        hashed = np.array(words(text), np.uint64)
+        out = np.empty(len(hashed) + 1, np.uint64)
+        sets.append(set(out[: shingles(hashed, len(hashed), n, out)].tolist()))
+    return len(sets[0] & sets[1]) / max(1, len(sets[0] | sets[1]))
+
+
+def planted(seed: int, chinese: bool) -> list[str]:
+    """Texts of random words (Han characters), and copies with a few words changed."""
+    random = np.random.default_rng(seed)
+    letters = [chr(0x4E00 + i) for i in range(3000)] if chinese else [f"w{i}" for i in range(3000)]
+    glue = "" if chinese else " "
+    base = [list(random.choice(letters, int(random.integers(60, 200)))) for _ in range(150)]
+    edited = [list(text) for text in base[:100]]
+    for text in edited:
+        for _ in range(int(random.integers(1, 5))):
+            text[int(random.integers(len(text)))] = str(random.choice(letters))
+    return [glue.join(text) for text in base + edited]
+
+
+@pytest.mark.parametrize("chinese", [False, True])
+def test_near_texts_are_found_and_every_member_is_near_another(tmp_path: Path, chinese: bool) -> None:
+    texts = planted(3, chinese)
+    rows = rows_of(tmp_path, [{"id": str(i), "media_keys": []} for i in range(len(texts))], texts, 64)
+    found = minhash.find(rows, minhash.MinHash(), a_run(tmp_path / "run"), _folder(tmp_path))
+    truth = {(i, j) for i in range(len(texts)) for j in range(i + 1, len(texts)) if jaccard(texts[i], texts[j]) >= 0.8}
+    keeper = dict(zip(found.row.tolist(), found.keeper.tolist(), strict=True))
+    assert 20 < len(truth) <= 100
+    assert keeper == {j: i for i, j in truth}
+
+
+def _folder(path: Path) -> Path:
+    folder = path / "work"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_texts_beside_different_pictures_are_not_duplicates(tmp_path: Path) -> None:
+    text = "what is the colour of the large shape in the middle of this picture please"
+    keys = [["a"], ["b"], ["a"], []]
+    rows = rows_of(tmp_path, [{"id": str(i), "media_keys": key} for i, key in enumerate(keys)], [text] * 4, 2)
+    found = minhash.find(rows, minhash.MinHash(), a_run(tmp_path / "run"), _folder(tmp_path))
+    assert (found.row.tolist(), found.keeper.tolist()) == ([2], [0])
+
+
+def test_less_memory_takes_more_ranges_and_finds_the_same(tmp_path: Path) -> None:
+    texts = planted(5, False)
+    rows = rows_of(tmp_path, [{"id": str(i), "media_keys": []} for i in range(len(texts))], texts, 100)
+    assert minhash.num_ranges(10_000_000, 64) == 8 and minhash.num_ranges(1, 64) == 1
+    found = []
+    for ranges in (1, 7):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(minhash, "num_ranges", lambda rows, memory, ranges=ranges: ranges)
+            work = _folder(tmp_path / str(ranges))
+            found.append(minhash.find(rows, minhash.MinHash(), a_run(work / "run"), work))
+    assert found[0].row.tolist() == found[1].row.tolist() and len(found[0].row) > 20
+
+
+def test_the_layout_meets_its_recall() -> None:
+    assert minhash.choose_layout(0.8, 128, 0.998) == (21, 6)
+    bands, rows = minhash.choose_layout(0.5, 128, 0.998)
+    assert 1 - (1 - 0.5**rows) ** bands >= 0.998
+    with pytest.raises(ValueError, match="cannot be met"):
+        minhash.MinHash(threshold=0.01, permutations=16)
+
+
+@pytest.mark.parametrize("runner", ["spark", "ray"])
+@pytest.mark.usefixtures("spark", "ray")
+def test_every_runner_leaves_the_same_bytes(tmp_path: Path, runner: RunnerName) -> None:
+    texts = planted(7, True)
+    rows = rows_of(tmp_path, [{"id": str(i), "media_keys": []} for i in range(len(texts))], texts, 80)
+    outputs = []
+    for name in ("local", runner):
+        work = _folder(tmp_path / name)
+        minhash.find(rows, minhash.MinHash(), a_run(work / "run", name), work)  # type: ignore[arg-type]
+        files = sorted(file for file in work.rglob("*") if file.is_file() and file.name != "sets.u64")
+        outputs.append({str(file.relative_to(work)): file.read_bytes() for file in files})
+    assert outputs[0] == outputs[1] and any("pairs" in name for name in outputs[0])

@@ -17,22 +17,30 @@ from data_engine.runners.partition import RunnerName
 def digests(folder: Path) -> dict[str, str]:
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(folder.glob("measures/*.parquet"))
+        for file in sorted([*folder.glob("measures/*.parquet"), *folder.glob("decided/verdicts/*.parquet")])
     }
 
 
-def test_all_runners_write_the_same_bytes(small_run: Path, tmp_path: Path) -> None:
-    """Operators over real samples, measured on each runner."""
-    samples = tables.read(catalog.steps(small_run)["dedup.reference"] / "samples")
-    operators = judge.build([{"text_quality": {}}, {"repetition": {}}, {"length": {}}, {"language": {}}])
-    work = partial(judge.measure_partition, operators=operators, media={}, readings={})
-    parts = tables.write_partitions(samples, tmp_path / "in", 20)
+@pytest.mark.parametrize("corpus", ["stamps", "scene_text", "film", "reference", "champ"])
+@pytest.mark.usefixtures("spark", "ray")
+def test_every_operator_writes_the_same_bytes_on_all_runners(small_run: Path, tmp_path: Path, corpus: str) -> None:
+    """Each operator's measures and verdicts over real samples of every modality, on each runner."""
+    steps = catalog.steps(small_run)
+    samples = tables.read(steps.get(f"ocr.{corpus}", steps[f"ingest.{corpus}"]) / "samples")
+    parts = tables.write_partitions(samples, tmp_path / "samples", max(1, len(samples) // 3))
     assert len(parts) > 1
+    readings = steps[f"ocr.{corpus}"] / "ocr" if f"ocr.{corpus}" in steps else None
+    sight = judge.Sight(tmp_path / "samples", steps[f"probe.{corpus}"], readings, small_run / "media")
+    plain = [(name, model()) for name, model in judge.OPERATORS.items() if not model.needs_media]
+    units = tables.write_partitions(pa.table({"part": [part.name for part in parts]}), tmp_path / "units", 1)
     runners: tuple[RunnerName, ...] = ("local", "spark", "ray")
     for name in runners:
-        partition.run(name, work, parts, tmp_path / name, lambda done, total: None)
+        measure = partial(judge.measure_partition, operators=plain, sight=sight)
+        partition.run(name, measure, units, tmp_path / name, lambda done, total: None)
+        decide = partial(judge.decide_partition, operators=plain, measures=tmp_path / name / "measures")
+        partition.run(name, decide, units, tmp_path / name / "decided", lambda done, total: None)
     local, spark, ray = (digests(tmp_path / name) for name in runners)
-    assert local == spark == ray and len(local) == len(parts)
+    assert local == spark == ray and len(local) == 2 * len(parts)
 
 
 @pytest.mark.usefixtures("ray")

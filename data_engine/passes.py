@@ -1,0 +1,117 @@
+"""What looks at all rows of a corpus at once: deduplication, decontamination and balance, one step each, in order."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from data_engine import catalog, tables
+from data_engine.curation import Curation
+from data_engine.dedup import decontaminate, exact, minhash, perceptual
+from data_engine.dedup.rows import Drops, Part, Rows
+from data_engine.recipe import Corpus
+from data_engine.step import Counts, StepResult, modules
+
+# The recipe's names for passes: the config and `find(rows, config, run, folder) -> Drops`.
+PASSES: Mapping[str, Any] = {
+    "exact": (exact.Exact, exact.find),
+    "perceptual": (perceptual.Perceptual, perceptual.find),
+    "minhash": (minhash.MinHash, minhash.find),
+    "decontaminate": (decontaminate.Decontaminate, decontaminate.find),
+}
+# What the passes run besides their own module: a change there makes them run anew.
+_SHARED = ("rows", "components", "hamming", "minhash_kernels", "matching", "planted")
+DROPS_SCHEMA = pa.schema([("row", pa.int64()), ("keeper", pa.string()), ("reason", pa.string())])
+
+
+def run_passes(
+    this: Curation, corpus: Corpus, found: StepResult, measured: StepResult, decided: StepResult
+) -> list[StepResult]:
+    """Every pass of the recipe over what is still kept; each leaves `drops`, part for part, with row numbers."""
+    done: list[StepResult] = []
+    parts = [*earlier_parts(this, corpus), *own_parts(found, measured)]
+    for spec in corpus.dedup:
+        for name, fields in spec.items():
+            done.append(_run_pass(this, corpus, name, fields, parts, decided, done))
+    return done
+
+
+def own_parts(found: StepResult, measured: StepResult) -> list[Part]:
+    pairs = zip(tables.parts(found.table("samples")), tables.parts(measured.table("measures")), strict=True)
+    return [Part(samples, measures) for samples, measures in pairs]
+
+
+def earlier_parts(this: Curation, corpus: Corpus) -> list[Part]:
+    """The kept rows of the earlier releases that the recipe names, in its order."""
+    found = []
+    for release in corpus.against:
+        folder = catalog.steps(Path(this.recipe.root, release))[f"dedup.{corpus.corpus}"]
+        pairs = zip(tables.parts(folder / "samples"), tables.parts(folder / "measures"), strict=True)
+        found += [Part(samples, measures, earlier=True) for samples, measures in pairs]
+    return found
+
+
+def _run_pass(
+    this: Curation,
+    corpus: Corpus,
+    name: str,
+    fields: Mapping[str, Any],
+    parts: Sequence[Part],
+    decided: StepResult,
+    before: Sequence[StepResult],
+) -> StepResult:
+    model, find = PASSES[name]
+
+    def build(folder: Path) -> Counts:
+        rows = Rows(parts, _alive(parts, decided, before))
+        drops = find(rows, model(**fields), this, folder)
+        _write(rows, drops, folder)
+        return {
+            "samples_in": int(rows.alive[rows.first_new :].sum()),
+            "samples_dropped": tables.count(folder / "drops"),
+        }
+
+    return this.run.step(
+        f"{name}.{corpus.corpus}",
+        config=[fields, [str(part.samples) for part in parts if part.earlier]],
+        inputs=[decided, *before],
+        code=modules(find.__module__, "data_engine.words", *(f"data_engine.dedup.{name}" for name in _SHARED)),
+        build=build,
+    )
+
+
+def _alive(parts: Sequence[Part], decided: StepResult, before: Sequence[StepResult]) -> npt.NDArray[np.bool_]:
+    """Which rows are kept so far; those of earlier releases all are."""
+    flags = [np.ones(tables.num_rows(part.samples), bool) for part in parts if part.earlier]
+    for index, file in enumerate(tables.parts(decided.table("verdicts"))):
+        kept = pc.equal(pq.read_table(file, columns=["status"])["status"], "kept").to_numpy().copy()
+        for step in before:
+            kept[read_drops(step, index)["row"].to_numpy()] = False
+        flags.append(kept)
+    return np.concatenate(flags) if flags else np.empty(0, bool)
+
+
+def read_drops(step: StepResult, index: int) -> pa.Table:
+    """What a pass drops of one part, rows numbered within it."""
+    return pq.read_table(tables.parts(step.table("drops"))[index])
+
+
+def _write(rows: Rows, drops: Drops, folder: Path) -> None:
+    """One table of drops per part of this run; what an earlier release holds is never dropped."""
+    keeper = pa.nulls(len(drops.row), pa.string())
+    twins = drops.keeper >= 0
+    if twins.any():
+        place = np.where(twins, np.cumsum(twins) - 1, -1)
+        keeper = rows.ids(drops.keeper[twins]).take(pa.array(place, mask=place < 0))
+    reason = pc.coalesce(drops.reason, pc.binary_join_element_wise("duplicate of ", keeper, ""))
+    first = sum(part.earlier for part in rows.parts)
+    for index in range(first, len(rows.parts)):
+        low, high = np.searchsorted(drops.row, rows.start[index : index + 2])
+        chosen = slice(int(low), int(high))
+        columns = [pa.array(drops.row[chosen] - rows.start[index]), keeper[chosen], reason[chosen]]
+        tables.write(pa.table(columns, schema=DROPS_SCHEMA), folder / "drops" / f"part-{index - first:05d}.parquet")

@@ -1,0 +1,122 @@
+"""Words by one rule for all scripts, hashed straight from UTF-8: what shingles, statistics and matches speak of.
+
+A word is a run of letters, marks and digits; in scripts without spaces (Han, kana, Thai, Lao, Khmer, Burmese) each
+letter is a word of its own, so that word n-grams there are character n-grams. Before hashing letters are folded:
+case, full-width and half-width forms (NFKC) and traditional to simplified Chinese, so that one text written in
+several ways has one sequence of words.
+"""
+
+import functools
+from pathlib import Path
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+TABLE_SIZE = 0x30000  # planes 0 to 2; what lies beyond is Han: words alone, unfolded
+SEPARATOR, LETTER, ALONE = 0, 1, 2
+ALPHA, ENDS, SPACE, HAN = 1, 2, 4, 8
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+INIT = np.uint64(0xCBF29CE484222325)
+
+
+@functools.cache
+def tables() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
+    """Per code point: what it is folded to, and whether it separates words, is part of one, or is one alone.
+
+    Made once by `tools/letter_tables.py` and kept beside this module, so that no version of a library changes a hash.
+    """
+    with np.load(Path(__file__).with_name("letters.npz")) as found:
+        return (np.arange(TABLE_SIZE) + found["shift"]).astype(np.uint32), found["kind"]
+
+
+@functools.cache
+def traits() -> npt.NDArray[np.uint8]:
+    """Per code point the flags ALPHA, ENDS (a sentence), SPACE and HAN."""
+    with np.load(Path(__file__).with_name("letters.npz")) as found:
+        flags: npt.NDArray[np.uint8] = found["traits"]
+        return flags
+
+
+def text_buffers(text: pa.Array | pa.ChunkedArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """(bytes, offsets) of an Arrow string array without copying the bytes; nulls are empty."""
+    flat = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
+    if isinstance(flat, pa.ChunkedArray):  # combine_chunks of an empty one
+        flat = pa.concat_arrays(flat.chunks) if flat.num_chunks else pa.nulls(0, pa.string())
+    width = np.int64 if pa.types.is_large_string(flat.type) else np.int32
+    _, offsets, data = flat.buffers()
+    if offsets is None:
+        return np.zeros(0, np.uint8), np.zeros(len(flat) + 1, np.int64)
+    bounds = np.frombuffer(offsets, width)[flat.offset : flat.offset + len(flat) + 1].astype(np.int64)
+    return (np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)), bounds
+
+
+@numba.njit(cache=True, inline="always")
+def mix(x):  # type: ignore[no-untyped-def]
+    """Spreads a 64-bit number over all its bits (the finaliser of splitmix64)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@numba.njit(cache=True, inline="always")
+def decode(data, at):  # type: ignore[no-untyped-def]
+    """(code point, bytes) of the UTF-8 sequence at `at`; the text is known to be valid."""
+    lead = np.uint32(data[at])
+    if lead < 0x80:
+        return lead, 1
+    second = np.uint32(data[at + 1]) & np.uint32(0x3F)
+    if lead < 0xE0:
+        return ((lead & np.uint32(0x1F)) << np.uint32(6)) | second, 2
+    third = np.uint32(data[at + 2]) & np.uint32(0x3F)
+    if lead < 0xF0:
+        return ((lead & np.uint32(0x0F)) << np.uint32(12)) | (second << np.uint32(6)) | third, 3
+    fourth = np.uint32(data[at + 3]) & np.uint32(0x3F)
+    return (
+        ((lead & np.uint32(0x07)) << np.uint32(18)) | (second << np.uint32(12)) | (third << np.uint32(6)) | fourth
+    ), 4
+
+
+@numba.njit(cache=True)
+def hash_words(data, start, end, folded, kind, out):  # type: ignore[no-untyped-def]
+    """Writes the hashes of the words in data[start:end] to `out` (at least end - start long); how many."""
+    count = 0
+    inside = False
+    state = INIT
+    at = start
+    while at < end:
+        point, size = decode(data, at)
+        at += size
+        sort = kind[point] if point < TABLE_SIZE else np.uint8(ALONE)
+        if sort == LETTER:
+            state = (state ^ np.uint64(folded[point])) * MULTIPLIER
+            inside = True
+            continue
+        if inside:
+            out[count] = mix(state)
+            count += 1
+            inside = False
+            state = INIT
+        if sort == ALONE:
+            letter = folded[point] if point < TABLE_SIZE else point
+            out[count] = mix((INIT ^ np.uint64(letter)) * MULTIPLIER)
+            count += 1
+    if inside:
+        out[count] = mix(state)
+        count += 1
+    return count
+
+
+@numba.njit(cache=True)
+def shingles(words, count, n, out):  # type: ignore[no-untyped-def]
+    """Writes the hashes of the n-grams of words[:count] to `out`; how many. Fewer words than n are one n-gram."""
+    if count == 0:
+        return 0
+    size = min(n, count)
+    for first in range(count - size + 1):
+        state = np.uint64(size)
+        for word in words[first : first + size]:
+            state = state * MULTIPLIER + word
+        out[first] = mix(state)
+    return count - size + 1
