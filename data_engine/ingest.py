@@ -28,6 +28,7 @@ FORMATS = (
     "pdf_pages",
     "tables",
     "text",
+    "urls",
     "video_truth",
     "webdataset",
 )

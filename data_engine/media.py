@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import warnings
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 # Enough for a 10,000 x 8,000 scan; what claims more is refused from its header, before any allocation.
 MAX_PIXELS = 80_000_000
 _KEY = re.compile(r"[0-9a-f]{64}(\.[a-z0-9]{1,5})?")
+_NOTE = re.compile(r"[a-z]{3,16}/[0-9a-f]{64}")
 
 
 class MediaError(ValueError):
@@ -57,6 +59,27 @@ class MediaStore:
                 shutil.copyfileobj(source, file, 1 << 20)
             Path(file.name).replace(target)
         return key
+
+    def has(self, key: str) -> bool:
+        """Whether `key` is kept."""
+        return self.path(key).exists()
+
+    def note(self, name: str) -> bytes | None:
+        """A small file about the store's content, such as which address it came from; None if there is none."""
+        try:
+            return self._note_path(name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def put_note(self, name: str, data: bytes) -> None:
+        """Keeps a note, in place of an earlier one of the name (`kind/digest`)."""
+        write_atomic(self._note_path(name), data)
+
+    def _note_path(self, name: str) -> Path:
+        if not _NOTE.fullmatch(name):
+            raise ValueError(f"not a note's name: {name!r}")
+        kind, _, digest = name.partition("/")
+        return self.root / kind / digest[:2] / digest
 
     def _incoming(self, target: Path) -> "tempfile._TemporaryFileWrapper[bytes]":
         """A temporary file beside `target`, to be renamed onto it: readers never see half a medium."""
@@ -134,6 +157,6 @@ def shrink(pixels: npt.NDArray[np.uint8], max_side: int | None) -> npt.NDArray[n
 def write_atomic(path: Path, data: bytes) -> None:
     """Writes a whole file or none: a temporary name in the same folder, then a rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     temporary.write_bytes(data)
     temporary.replace(path)

@@ -7,10 +7,7 @@ list of them, or the `index` of the row that has the picture) or `image_path` (o
 import ast
 import base64
 import binascii
-import csv
-import io
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +17,8 @@ from typing import Any
 from data_engine.media import MediaStore
 from data_engine.recipe import Source
 from data_engine.sample import Media, Sample, assistant, user
+from data_engine.sources import delimited
 from data_engine.sources.common import (
-    MAX_RECORD,
     Quarantined,
     RecordError,
     clean_text,
@@ -29,19 +26,17 @@ from data_engine.sources.common import (
     folder_of,
     image_part,
     make_sample,
-    open_binary,
     parse_options,
     put_image_bytes,
     put_image_file,
 )
+from data_engine.sources.delimited import Cells
 from strict_yaml import Strict
 
 REFERENCE_CHARS = 64
 """An `image` cell no longer than this is another row's index, as in VLMEvalKit."""
 CHOOSE = {"en": "Answer with the letter of the right option.", "zh": "请用正确选项的字母回答。"}
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
-
-Cells = dict[str, str]
 
 
 class TableOptions(Strict):
@@ -71,10 +66,11 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
     """One sample per row, in order; rows that show the picture of a later row come last."""
     pictures = _Pictures(folder_of(root), store)
     waiting: list[tuple[str, Cells]] = []
-    for where, row in _rows(folder_of(root) / unit, unit):
+    for where, row in delimited.rows(folder_of(root) / unit, unit, [["question"], ["answer"]]):
+        if isinstance(row, RecordError):
+            yield row.at(corpus, where)
+            continue
         try:
-            if isinstance(row, RecordError):
-                raise row
             yield _sample(row, where, pictures, corpus, source)
         except _LaterError:
             waiting.append((where, row))
@@ -102,38 +98,6 @@ def _resolve(
                 yield Quarantined(corpus, where, "image", reason)
             return
         waiting = left
-
-
-def _rows(path: Path, name: str) -> Iterator[tuple[str, Any]]:
-    """(where, cells by column or RecordError); `where` is the first line of the row, from 1."""
-    csv.field_size_limit(MAX_RECORD)
-    line = 1
-    try:
-        with open_binary(path) as stream:
-            text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-            table = csv.reader(text, delimiter="\t")
-            header = next(table, [])
-            if missing := {"question", "answer"} - set(header):
-                reason = f"header lacks {', '.join(sorted(missing))}" if header else "empty file"
-                yield name, RecordError("file", reason)
-                return
-            line = table.line_num + 1
-            for cells in table:
-                yield f"{name}:{line}", _row(header, cells)
-                line = table.line_num + 1
-            if line == 2:
-                yield name, RecordError("file", "holds no row")
-    except (OSError, EOFError, zlib.error, csv.Error) as error:
-        yield f"{name}:{line}", RecordError("file", f"cannot be read from here on: {error}")
-
-
-def _row(header: Sequence[str], cells: Sequence[str]) -> Cells | RecordError:
-    if len(cells) != len(header):
-        return RecordError("row", f"has {len(cells)} cells, the header {len(header)}")
-    for name, cell in zip(header, cells, strict=True):
-        if not cell.isascii() and any("\udc80" <= char <= "\udcff" for char in cell):
-            return RecordError(name, "not UTF-8")
-    return dict(zip(header, cells, strict=True))
 
 
 def _sample(row: Cells, where: str, pictures: _Pictures, corpus: str, source: Source) -> Sample:

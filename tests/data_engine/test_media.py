@@ -1,8 +1,6 @@
 """The canonical decode of every kind of image, and a store that never holds half a file."""
 
 import io
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import pytest
 from PIL import Image
 
 from data_engine.media import MediaError, MediaStore, decode_image, shrink, shrunk
+from tests.data_engine.sources.helpers import huge_png
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -78,16 +77,6 @@ def test_bad_images_say_what_is_wrong() -> None:
         decode_image(b"")
     with pytest.raises(MediaError, match="not an image"):
         decode_image(b"GIF, said the text file")
-
-
-def huge_png() -> bytes:
-    """A PNG of a few bytes whose header claims 100,000 x 100,000 pixels."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 def test_a_header_that_claims_too_much_is_refused_before_decoding() -> None:
