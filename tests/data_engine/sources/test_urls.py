@@ -65,7 +65,7 @@ FAULTS = {
     "bomb": ("image", "claims too many pixels"),
     "ring": ("url", "redirects run in a circle"),
     "stairs": ("url", "more than 5 redirects"),
-    "away?http://[": ("url", "redirect to no address"),
+    "away?http://a:b/": ("url", "no address"),
     "away?ftp://example.org/x": ("url", "not an http address"),
     "away?file:///etc/passwd": ("url", "not an http address"),
     "robbed/by/robots": ("url", "robots.txt disallows it"),
