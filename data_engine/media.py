@@ -8,6 +8,8 @@ import shutil
 import tempfile
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 # Enough for a 10,000 x 8,000 scan; what claims more is refused from its header, before any allocation.
 MAX_PIXELS = 80_000_000
 _KEY = re.compile(r"[0-9a-f]{64}(\.[a-z0-9]{1,5})?")
+_ADDRESS = re.compile(r"(?!file:)([a-z][a-z0-9+]+):/{1,2}")
 _NOTE = re.compile(r"[a-z]{3,16}/[0-9a-f]{64}")
 
 
@@ -25,66 +28,139 @@ class MediaError(ValueError):
 
 
 class MediaStore:
-    """One file per distinct content under `root`, named by its SHA-256 and the original suffix."""
+    """One file per distinct content, named by its SHA-256 and the original suffix: `root/ab/<sha256>.png`.
+
+    `root` is a folder or an address that fsspec knows (`s3://bucket/prefix`; the endpoint and the keys come from
+    the environment: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY). What appears is always whole:
+    on a disk by one rename, in an object store by one upload.
+    """
 
     def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+        # A Path has folded the address's two slashes into one.
+        address = _ADDRESS.match(str(root))
+        self.remote = RemoteFiles(f"{address[1]}://{str(root)[address.end() :]}") if address else None
+        self.root = Path(str(root).removeprefix("file://")) if isinstance(root, str) else root
 
     def path(self, key: str) -> Path:
-        """Where `key` is kept. Raises ValueError for what is not a key (so no path can climb out)."""
-        if not _KEY.fullmatch(key):
-            raise ValueError(f"not a media key: {key!r}")
-        return self.root / key[:2] / key
+        """Where `key` is kept. Raises ValueError for what is not a key (so no path can climb out), and for a
+        store that is not on this machine: `local` gives a file there too.
+        """
+        relative = self._relative(key)
+        if self.remote:
+            raise ValueError(f"media store {self.remote.address} has no local paths; use MediaStore.local(key)")
+        return self.root / relative
+
+    def local(self, key: str) -> Path:
+        """A file with the content of `key`: its own place, or a copy kept in the cache of this machine."""
+        return self.remote.local(self._relative(key)) if self.remote else self.path(key)
+
+    def has(self, key: str) -> bool:
+        """Whether `key` is kept."""
+        return self.remote.has(self._relative(key)) if self.remote else self.path(key).exists()
 
     def read(self, key: str) -> bytes:
-        return self.path(key).read_bytes()
+        """The content of `key`. Raises FileNotFoundError."""
+        return self.remote.read(self._relative(key)) if self.remote else self.path(key).read_bytes()
 
     def put_bytes(self, data: bytes, suffix: str) -> str:
         """Keeps `data`, once. Returns its key."""
         key = hashlib.sha256(data).hexdigest() + suffix.lower()
-        target = self.path(key)
-        if not target.exists():
-            with self._incoming(target) as file:
+        if self.has(key):
+            return key
+        if self.remote:
+            self.remote.write(self._relative(key), data)
+        else:
+            with _incoming(self.path(key)) as file:
                 file.write(data)
-            Path(file.name).replace(target)
         return key
 
     def put_file(self, path: Path) -> str:
         """Keeps a file's content by streaming it (never whole in memory). Returns its key."""
         with path.open("rb") as source:
             key = hashlib.file_digest(source, "sha256").hexdigest() + path.suffix.lower()
-        target = self.path(key)
-        if not target.exists():
-            with self._incoming(target) as file, path.open("rb") as source:
+        if self.has(key):
+            return key
+        if self.remote:
+            self.remote.upload(path, self._relative(key))
+        else:
+            with _incoming(self.path(key)) as file, path.open("rb") as source:
                 shutil.copyfileobj(source, file, 1 << 20)
-            Path(file.name).replace(target)
         return key
-
-    def has(self, key: str) -> bool:
-        """Whether `key` is kept."""
-        return self.path(key).exists()
 
     def note(self, name: str) -> bytes | None:
         """A small file about the store's content, such as which address it came from; None if there is none."""
+        relative = self._note(name)
         try:
-            return self._note_path(name).read_bytes()
+            return self.remote.read(relative) if self.remote else (self.root / relative).read_bytes()
         except FileNotFoundError:
             return None
 
     def put_note(self, name: str, data: bytes) -> None:
         """Keeps a note, in place of an earlier one of the name (`kind/digest`)."""
-        write_atomic(self._note_path(name), data)
+        relative = self._note(name)
+        if self.remote:
+            self.remote.write(relative, data)
+        else:
+            write_atomic(self.root / relative, data)
 
-    def _note_path(self, name: str) -> Path:
+    def _relative(self, key: str) -> str:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"not a media key: {key!r}")
+        return f"{key[:2]}/{key}"
+
+    def _note(self, name: str) -> str:
         if not _NOTE.fullmatch(name):
             raise ValueError(f"not a note's name: {name!r}")
         kind, _, digest = name.partition("/")
-        return self.root / kind / digest[:2] / digest
+        return f"{kind}/{digest[:2]}/{digest}"
 
-    def _incoming(self, target: Path) -> "tempfile._TemporaryFileWrapper[bytes]":
-        """A temporary file beside `target`, to be renamed onto it: readers never see half a medium."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.NamedTemporaryFile(dir=target.parent, prefix=".incoming-", delete=False)
+
+class RemoteFiles:
+    """Files of an object store, by their names below `address`; `local` copies are kept in `cache`."""
+
+    def __init__(self, address: str, cache: Path | None = None) -> None:
+        import fsspec  # type: ignore[import-untyped]
+
+        self.address = address.rstrip("/")
+        # Never listed: what is there is asked of the store, not of a listing from a while ago.
+        self._files, self._base = fsspec.core.url_to_fs(self.address, use_listings_cache=False)
+        digest = hashlib.sha256(self.address.encode()).hexdigest()[:16]
+        self._cache = cache or Path.home() / ".cache" / "keyeforge" / "media" / digest
+
+    def has(self, name: str) -> bool:
+        return bool(self._files.exists(f"{self._base}/{name}"))
+
+    def read(self, name: str) -> bytes:
+        data: bytes = self._files.cat_file(f"{self._base}/{name}")
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        self._files.pipe_file(f"{self._base}/{name}", data)
+
+    def upload(self, path: Path, name: str) -> None:
+        """By pieces, where it is large: the object appears when the last one has arrived."""
+        self._files.put_file(str(path), f"{self._base}/{name}")
+
+    def local(self, name: str) -> Path:
+        """A whole copy on this machine, fetched once."""
+        target = self._cache / name
+        if not target.exists():
+            with _incoming(target) as file:
+                self._files.get_file(f"{self._base}/{name}", file.name)
+        return target
+
+
+@contextmanager
+def _incoming(target: Path) -> "Iterator[tempfile._TemporaryFileWrapper[bytes]]":
+    """A temporary file beside `target` that becomes it at the end: readers never see half a medium."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".incoming-", delete=False) as file:
+        try:
+            yield file
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    Path(file.name).replace(target)
 
 
 def open_image(data: bytes) -> Image.Image:

@@ -78,7 +78,7 @@ def test_every_misbehaviour_is_told_and_the_rest_is_read(root, store, server):
     rows = [{"url": f"{server.address}/{path}", "caption": "A square."} for path in (*FAULTS, *FINE)]
     others = {
         "ftp://example.org/a.png": ("url", "not an http address"),
-        "no address": ("url", "not an http address"),
+        "no address": ("url", "no address"),
         "http://": ("url", "not an http address"),
         "http://host.invalid/a": ("url", "does not resolve"),
         " ": ("url", "empty"),
