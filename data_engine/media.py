@@ -5,12 +5,12 @@ import io
 import os
 import re
 import shutil
-import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -151,16 +151,21 @@ class RemoteFiles:
 
 
 @contextmanager
-def _incoming(target: Path) -> "Iterator[tempfile._TemporaryFileWrapper[bytes]]":
+def _incoming(target: Path) -> Iterator[IO[bytes]]:
     """A temporary file beside `target` that becomes it at the end: readers never see half a medium."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".incoming-", delete=False) as file:
-        try:
+    partial = f"{target.parent}/.incoming-{os.urandom(8).hex()}"
+    try:
+        file = open(partial, "xb")  # noqa: PTH123, SIM115 - a third faster than through Path, and closed below
+    except FileNotFoundError:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = open(partial, "xb")  # noqa: PTH123, SIM115
+    try:
+        with file:
             yield file
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
-    Path(file.name).replace(target)
+        os.replace(partial, target)  # noqa: PTH105
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
 
 
 def open_image(data: bytes) -> Image.Image:
