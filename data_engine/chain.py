@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_engine import ingest, judge, label, probe, tables
+from data_engine import ingest, judge, label, probe, tables, taxonomy
 from data_engine.curation import Curation, row_counts
 from data_engine.judge import Sight
+from data_engine.operators.base import Operator
+from data_engine.operators.sft import TaskType
 from data_engine.passes import run_passes
 from data_engine.recipe import Corpus
 from data_engine.runners.partition import RunnerName, Work
@@ -37,6 +39,7 @@ def run_corpus(this: Curation, corpus: Corpus) -> Chain:
     labelled = _label(this, corpus, read, probed) if any("ocr" in name for name, _ in operators) else None
     found = labelled or read
     sight = Sight(found.table("samples"), probed.folder, labelled.table("ocr") if labelled else None, this.store)
+    operators = [(name, _with_topics(this, corpus, found, operator)) for name, operator in operators]
     measured = _measure(this, corpus, operators, sight, [found, probed])
     decided = _decide(this, corpus, operators, measured)
     passes = run_passes(this, corpus, found, measured, decided)
@@ -120,6 +123,27 @@ def _label(this: Curation, corpus: Corpus, read: StepResult, probed: StepResult)
         code=modules("data_engine.label", "data_engine.models.ocr"),
         build=build,
     )
+
+
+def _with_topics(this: Curation, corpus: Corpus, found: StepResult, operator: Operator) -> Operator:
+    """A task-type operator without a vocabulary gets the one of its own corpus, counted over a share of it."""
+    if not isinstance(operator, TaskType) or operator.topics or not operator.num_topics:
+        return operator
+
+    def build(folder: Path) -> Counts:
+        questions = taxonomy.some_questions(tables.parts(found.table("samples")))
+        words = taxonomy.vocabulary(questions, operator.num_topics, operator.min_count)
+        (folder / "topics.txt").write_text("\n".join(words), encoding="utf-8")
+        return {"questions": len(questions), "topics": len(words)}
+
+    result = this.run.step(
+        f"taxonomy.{corpus.corpus}",
+        config=[operator.num_topics, operator.min_count],
+        inputs=[found],
+        code=modules("data_engine.taxonomy"),
+        build=build,
+    )
+    return operator.model_copy(update={"topics": str(result.folder / "topics.txt")})
 
 
 def _look(

@@ -26,6 +26,8 @@ OPERATORS: Mapping[str, type[Operator]] = {
     "web_text": web_text.WebText,
     "turn_order": sft.TurnOrder,
     "media_reference": sft.MediaReference,
+    "task_type": sft.TaskType,
+    "difficulty": sft.Difficulty,
     "resolution": caption.Resolution,
     "blank": caption.Blank,
     "ocr_agreement": ocr.OcrAgreement,

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_engine import catalog, tables
+from data_engine import balance, catalog, tables
 from data_engine.curation import Curation
 from data_engine.dedup import decontaminate, exact, minhash, perceptual
 from data_engine.dedup.rows import Drops, Part, Rows
@@ -22,6 +22,7 @@ PASSES: Mapping[str, Any] = {
     "exact": (exact.Exact, exact.find),
     "perceptual": (perceptual.Perceptual, perceptual.find),
     "minhash": (minhash.MinHash, minhash.find),
+    "balance": (balance.Balance, balance.find),
     "decontaminate": (decontaminate.Decontaminate, decontaminate.find),
 }
 # What the passes run besides their own module: a change there makes them run anew.

@@ -23,6 +23,7 @@ Role = Literal["system", "user", "assistant", "document"]
 _PART = pa.struct([("kind", pa.string()), ("text", pa.string()), ("media", pa.list_(pa.int32()))])
 _MESSAGE = pa.struct([("role", pa.string()), ("parts", pa.list_(_PART))])
 _MEDIA = pa.struct([("kind", pa.string()), ("key", pa.string()), ("start", pa.float64()), ("end", pa.float64())])
+_TRIAL = pa.struct([("correct", pa.bool_()), ("tokens", pa.int32())])
 
 SCHEMA = pa.schema(
     [
@@ -38,6 +39,7 @@ SCHEMA = pa.schema(
         ("origin", pa.string()),
         ("group", pa.string()),
         ("parents", pa.list_(pa.string())),
+        ("trials", pa.list_(_TRIAL)),
     ]
 )
 
@@ -82,8 +84,20 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """One sampled answer to the sample's question: whether it was right, and how long it was."""
+
+    correct: bool
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
-    """See the module docstring. `group` is what a held-out split must not divide (an image, a page)."""
+    """See the module docstring.
+
+    `group` is what a held-out split must not divide (an image, a page). `trials` is what a model made of the
+    question when it was asked several times; like rights and origin it is no part of the content.
+    """
 
     corpus: str
     modality: Modality
@@ -95,6 +109,7 @@ class Sample:
     origin: str = ""
     group: str = ""
     parents: tuple[str, ...] = ()
+    trials: tuple[Trial, ...] = ()
     schema_version: int = SCHEMA_VERSION
     id: str = field(default="")
 
@@ -169,13 +184,20 @@ def to_table(samples: Iterable[Sample]) -> pa.Table:
         ),
         [row.media for row in rows],
     )
+    trials = [trial for row in rows for trial in row.trials]
+    columns["trials"] = _lists(
+        pa.StructArray.from_arrays(
+            [pa.array([getattr(trial, f.name) for trial in trials], f.type) for f in _TRIAL], fields=list(_TRIAL)
+        ),
+        [row.trials for row in rows],
+    )
     columns["parents"] = _lists(
         pa.array(list(chain.from_iterable(row.parents for row in rows)), pa.string()), [row.parents for row in rows]
     )
     return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
-_PLAIN = tuple(name for name in SCHEMA.names if name not in {"messages", "media", "parents"})
+_PLAIN = tuple(name for name in SCHEMA.names if name not in {"messages", "media", "parents", "trials"})
 
 
 def _lists(values: pa.Array, groups: Sequence[Sequence[Any]]) -> pa.ListArray:
@@ -206,6 +228,7 @@ def from_row(row: dict[str, Any]) -> Sample:
         origin=row.get("origin") or "",
         group=row.get("group") or "",
         parents=tuple(row.get("parents") or ()),
+        trials=tuple(Trial(t["correct"], t["tokens"]) for t in row.get("trials") or ()),
         schema_version=version,
         id=row["id"],
     )

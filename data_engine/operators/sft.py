@@ -1,11 +1,15 @@
 """Operators on instruction samples: whole turns, media where the text speaks of them, type and difficulty."""
 
+import functools
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
+from data_engine import taxonomy
 from data_engine.describe import Turns, owners
 from data_engine.operators.base import Operator, reasons
 
@@ -117,3 +121,71 @@ def reference_faults(batch: pa.Table) -> pa.Array:
         mask[broken] = True
         result = pc.if_else(pa.array(mask), reason, result)
     return result
+
+
+class TaskType(Operator):
+    """Says of every sample which task it is, as a path (`data_engine.taxonomy`); drops none but those not wanted.
+
+    `topics` is the vocabulary of the last level, a text file of one word a line, common to rare; without it the run
+    counts one in its own corpus.
+    """
+
+    looks_at: ClassVar[tuple[str, ...]] = ("task_type",)
+    measured_by: ClassVar[tuple[str, ...]] = ("topics", "num_topics", "min_count")
+    topics: str | None = None
+    num_topics: int = Field(default=8000, ge=0)
+    min_count: int = Field(default=5, ge=1)
+    unwanted: tuple[str, ...] = ()
+
+    def measure(self, batch: pa.Table) -> dict[str, pa.Array]:
+        turns = Turns(batch["messages"])
+        question, answer = (turns.joined(pa.array([role])) for role in ("user", "assistant"))
+        words = _topics(self.topics)
+        topic = words.of(question) if words else pa.array(["other"] * len(batch))
+        task = pc.fill_null(batch["task"].combine_chunks(), "")
+        return {"task_type": taxonomy.task_types(task, question, answer, topic)}
+
+    def decide(self, measures: pa.Table) -> pa.Array:
+        rules = [(pc.starts_with(measures["task_type"], path), f"task {path} not wanted") for path in self.unwanted]
+        return reasons(*rules) if rules else pa.nulls(len(measures), pa.string())
+
+
+@functools.lru_cache(maxsize=4)
+def _topics(path: str | None) -> taxonomy.Topics | None:
+    return taxonomy.Topics(Path(path).read_text(encoding="utf-8").split()) if path else None
+
+
+class Difficulty(Operator):
+    """Drops questions that are too easy: sampled answers nearly all right, and short (Keye-VL-1.5 report, 5.1).
+
+    difficulty = 1 - accuracy * exp(-mean tokens / `scale`), 0 (always right, in few tokens) to 1. The report gives
+    the inputs (correctness, response length) but no formula: this one is our choice. Samples without sampled
+    answers are kept.
+    """
+
+    looks_at: ClassVar[tuple[str, ...]] = ("difficulty", "accuracy", "answer_tokens", "num_trials")
+    measured_by: ClassVar[tuple[str, ...]] = ("scale",)
+    scale: float = Field(default=512.0, gt=0)
+    min_difficulty: float = Field(default=0.2, ge=0, le=1)
+    min_trials: int = Field(default=2, ge=1)
+
+    def measure(self, batch: pa.Table) -> dict[str, pa.Array]:
+        row, trials = owners(batch["trials"]), batch["trials"].combine_chunks().flatten()
+        count = np.bincount(row, minlength=len(batch))
+        right, tokens = (
+            np.bincount(row, trials.field(name).to_numpy(zero_copy_only=False).astype(float), len(batch))
+            for name in ("correct", "tokens")
+        )
+        none, every = count == 0, np.maximum(count, 1)
+        accuracy, length = right / every, tokens / every
+        columns = {
+            "accuracy": accuracy,
+            "answer_tokens": length,
+            "difficulty": 1 - accuracy * np.exp(-length / self.scale),
+        }
+        found = {name: pa.array(values, mask=none) for name, values in columns.items()}
+        return {**found, "num_trials": pa.array(count)}
+
+    def decide(self, measures: pa.Table) -> pa.Array:
+        easy = pc.less(measures["difficulty"], self.min_difficulty)
+        return reasons((pc.and_(easy, pc.greater_equal(measures["num_trials"], self.min_trials)), "too easy"))

@@ -3,12 +3,14 @@
 A row holds `conversations` (or `messages`): turns of `from`/`value` or `role`/`content`; `image` (or
 `images`) holds a path or a list of paths relative to the source's folder (in Parquet also the image
 itself, as `{bytes, path}`), shown where the text says `<image>` (before the first turn if it says so
-nowhere). `task`, `licence` and `attribution` of a row go before the source's own; other keys are ignored.
+nowhere). `task`, `licence` and `attribution` of a row go before the source's own. `trials` are sampled answers,
+`[{"correct": true, "tokens": 120}, …]`, from which difficulty is told. Other keys are ignored. A row without an
+image counts as text in the mixture.
 """
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from pydantic import Field
 
 from data_engine.media import MediaStore
 from data_engine.recipe import Source
-from data_engine.sample import Media, Message, Part, Role, Sample
+from data_engine.sample import Media, Message, Part, Role, Sample, Trial
 from data_engine.sources import records
 from data_engine.sources.common import (
     Quarantined,
@@ -27,6 +29,7 @@ from data_engine.sources.common import (
     parse_options,
     put_image_bytes,
     put_image_file,
+    quarantining,
 )
 from strict_yaml import Strict
 
@@ -38,7 +41,9 @@ ROLES: dict[str, Role] = {
     "system": "system",
 }
 RIGHTS = ("task", "licence", "attribution")
-COLUMNS = ("conversations", "messages", "image", "images", "video", "videos", *RIGHTS)
+COLUMNS = ("conversations", "messages", "image", "images", "video", "videos", "trials", *RIGHTS)
+PARTITION_UNITS = 64
+"""Units that one partition may hold: about 32 MB of JSON, a few hundred MB of samples."""
 _TAG = re.compile(r"\n?<image>\n?")
 
 
@@ -53,6 +58,7 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
     return records.units(root, parse_options(ConversationOptions, options, "conversations").unit_bytes)
 
 
+@quarantining
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """A sample per row; a row at fault is quarantined where it is (see `records`), by its field."""
     put = partial(_put, folder=folder_of(root), store=store)
@@ -68,7 +74,13 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
 
 
 def _put(image: str | bytes, folder: Path, store: MediaStore) -> str:
-    return put_image_file(image, folder, store) if isinstance(image, str) else put_image_bytes(image, store)
+    return _put_file(image, folder, store.root) if isinstance(image, str) else put_image_bytes(image, store)
+
+
+@lru_cache(maxsize=1 << 16)
+def _put_file(image: str, folder: Path, store: Any) -> str:
+    """Many rows ask about one picture: it is read and hashed once."""
+    return put_image_file(image, folder, MediaStore(store))
 
 
 def sample_of(row: dict[str, Any], keys: Sequence[str], corpus: str, source: Source, origin: str) -> Sample:
@@ -76,7 +88,7 @@ def sample_of(row: dict[str, Any], keys: Sequence[str], corpus: str, source: Sou
     task, licence, attribution = (_right(row, name, getattr(source, name)) for name in RIGHTS)
     return Sample(
         corpus=corpus,
-        modality=source.modality,
+        modality=source.modality if keys else "text",
         task=task,
         messages=parse_messages(row, len(keys)),
         media=tuple(Media("image", key) for key in keys),
@@ -84,7 +96,15 @@ def sample_of(row: dict[str, Any], keys: Sequence[str], corpus: str, source: Sou
         attribution=attribution,
         origin=origin,
         group=keys[0] if keys else origin,
+        trials=_trials(row.get("trials") or ()),
     )
+
+
+def _trials(value: Any) -> tuple[Trial, ...]:
+    try:
+        return tuple([Trial(bool(trial["correct"]), int(trial["tokens"])) for trial in value])
+    except (TypeError, KeyError, ValueError) as error:
+        raise RecordError("trials", "must be a list of {correct, tokens}") from error
 
 
 def _right(row: dict[str, Any], name: str, default: str) -> str:
