@@ -129,14 +129,17 @@ def _story(data: Path, measures: list[dict[str, Any]], verdicts: list[dict[str, 
 
 def operators(data: Path, corpus: str) -> list[dict[str, dict[str, Any]]]:
     """The operators that decided over a corpus, in order, with their settings."""
-    found: list[dict[str, dict[str, Any]]] = json.loads((steps(data)[f"decide.{corpus}"] / "step.json").read_text())[
-        "config"
-    ]
+    return _config(data, f"decide.{corpus}")
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """What a finished step says of itself: name, config, inputs, counts, seconds, ..."""
+    found: dict[str, Any] = json.loads((folder / "step.json").read_text())
     return found
 
 
 def _config(data: Path, step: str) -> list[dict[str, dict[str, Any]]]:
-    found: list[dict[str, dict[str, Any]]] = json.loads((steps(data)[step] / "step.json").read_text())["config"]
+    found: list[dict[str, dict[str, Any]]] = record(steps(data)[step])["config"]
     return found
 
 

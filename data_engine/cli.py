@@ -1,5 +1,6 @@
 """`keyeforge data`: curate a recipe, and ask a run why a sample is here or gone."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -22,6 +23,7 @@ from strict_yaml import RecipeError
 
 app = typer.Typer(help="Curate corpora, and ask what became of every sample.", no_args_is_help=True)
 console = Console()
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of tables.")]
 DataOption = Annotated[Path, typer.Option("--data", help="The folder of a curated run.")]
 
 
@@ -98,7 +100,7 @@ def inspect(
     corpus: Annotated[Optional[str], typer.Option(help="Only this corpus.")] = None,  # noqa: UP045
     status: Annotated[Optional[str], typer.Option(help="kept, dropped or quarantined.")] = None,  # noqa: UP045
     limit: Annotated[int, typer.Option(help="How many.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Lists samples with their verdicts."""
     rows = _ask(lambda: catalog.inspect(data, corpus=corpus, status=status, limit=limit))
@@ -109,6 +111,40 @@ def inspect(
     for row in rows:
         row["text"] = row["text"][:90]
     _table("Samples", rows, ("id", "corpus", "status", "reason", "text"))
+
+
+@app.command()
+def whatif(
+    recipe: Annotated[Path, typer.Argument(help="The recipe as it is.")],
+    settings: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            help="A threshold as it would be: operators.length.min_words=3, or of one corpus only: "
+            "corpora.stamps.operators.length.min_words=3. Repeatable.",
+        ),
+    ],
+    data: DataOption = Path("build/demo"),
+    as_json: JsonOption = False,
+) -> None:
+    """Tells what would change if a threshold moved, from the stored measures; nothing is measured or written.
+
+    Counts what the operators decide: a sample that they would keep anew may still be a duplicate.
+    """
+    from data_engine.recipe import load_recipe
+    from data_engine.whatif import parse
+    from data_engine.whatif import whatif as compare
+
+    totals, changes = _ask(lambda: compare(load_recipe(recipe), data, [parse(text) for text in settings]))
+    if as_json:
+        found = {"corpora": totals, "changes": [dataclasses.asdict(change) for change in changes]}
+        typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
+        return
+    _table("Kept by the operators", totals, ("corpus", "samples", "kept_before", "kept_after"))
+    rows = [{**dataclasses.asdict(change), "ids": " ".join(name[:10] for name in change.ids)} for change in changes]
+    _table("What would change", rows, ("corpus", "change", "operator", "reason", "count", "ids"))
+    if not changes:
+        console.print("Nothing would change.")
 
 
 def _table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:

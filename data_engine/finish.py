@@ -13,6 +13,7 @@ from data_engine.curation import Curation, row_counts
 from data_engine.runners import partition
 from data_engine.step import Counts, StepResult, modules
 from model.visual_tokens import visual_budget
+from strict_yaml import RecipeError
 
 
 def tokenizer_folder(this: Curation, chains: Sequence[Chain]) -> Path:
@@ -103,7 +104,10 @@ def plan_mix(this: Curation, kept: Mapping[str, Chain], counted: Mapping[str, St
     def build(folder: Path) -> Counts:
         folders = [(chain.dedup.table("samples"), counted[name].table("tokens")) for name, chain in kept.items()]
         holdouts = {corpus.corpus: corpus.holdout for corpus in this.recipe.corpora}
-        return mix.build(folders, holdouts, this.recipe, folder)
+        try:
+            return mix.build(folders, holdouts, this.recipe, folder)
+        except ValueError as error:  # a modality that the mixture wants has no sample left
+            raise RecipeError(str(error)) from error
 
     return this.run.step(
         "mix",
