@@ -17,11 +17,12 @@ from data_engine.sources.common import (
     IMAGE_SUFFIXES,
     Quarantined,
     files,
-    folder_of,
     image_part,
     make_sample,
     parse_options,
+    path_of,
     pick,
+    quarantining,
 )
 from strict_yaml import Strict
 
@@ -62,9 +63,10 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
     return files(root, IMAGE_SUFFIXES)
 
 
+@quarantining
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """One sample per language: the image, a prompt in that language, the caption."""
-    path = folder_of(root) / unit
+    path = path_of(root, unit)
     sidecar = path.with_suffix(".txt")
     try:
         captions = parse_sidecar(sidecar.read_text(encoding="utf-8"))
@@ -83,6 +85,9 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
     else:
         key = store.put_file(path)
         for language, caption in found:
+            if "\0" in caption:
+                yield Quarantined(corpus, f"{unit}#{language}", "caption", f"{sidecar.name} holds a NUL byte")
+                continue
             prompt = pick(PROMPTS[_base(language)], unit, language)
             messages = (user(image_part(), prompt), assistant(caption))
             origin = f"{unit}#{language}"

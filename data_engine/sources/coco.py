@@ -27,8 +27,10 @@ from data_engine.sources.common import (
     image_part,
     make_sample,
     parse_options,
+    path_of,
     pick,
     put_image_file,
+    quarantining,
 )
 from strict_yaml import RecipeError, Strict
 
@@ -79,12 +81,13 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
     return found
 
 
+@quarantining
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """Samples of the unit's images; faults are told by `file#image=3`, `file#annotation=7`, in COCO's ids."""
     options = parse_options(CocoOptions, source.options, "coco")
     name, _, span = unit.rpartition("#")
     start, end = map(int, span.split("-"))
-    index = _load(folder_of(root) / name)
+    index = _load(path_of(root, name))
     if start == 0:
         yield from (Quarantined(corpus, f"{name}{what}", *rest) for what, *rest in index.faults)
     for image in index.images[start:end]:
@@ -110,7 +113,10 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
 
 
 def _load(path: Path) -> Index:
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        return Index(faults=[("", "file", f"cannot be read: {error}")])
     return _load_version(path, status.st_size, status.st_mtime_ns)
 
 

@@ -12,9 +12,10 @@ A reader module has two functions:
 import gzip
 import hashlib
 import io
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,6 +55,10 @@ class Quarantined:
     reason: str
 
 
+Reader = Callable[[Path, str, str, Source, MediaStore], Iterator[Sample | Quarantined]]
+"""`read` of a format's module."""
+
+
 class RecordError(ValueError):
     """A fault of one record: which field, and why. Readers turn it into `Quarantined`."""
 
@@ -81,6 +86,32 @@ def inside(root: Path, relative: str) -> Path:
     return path
 
 
+def path_of(root: Path, name: str) -> Path:
+    """A file of the corpus by its name in a unit. Raises RecordError for a link that leads out of the corpus."""
+    try:
+        inside(folder_of(root), name)
+    except ValueError as error:
+        raise RecordError("file", str(error)) from error
+    return folder_of(root) / name
+
+
+def quarantining(read: Reader) -> Reader:
+    """A reader whose unit is quarantined as a whole where it raises RecordError, or its file cannot be read."""
+
+    @wraps(read)
+    def guarded(
+        root: Path, unit: str, corpus: str, source: Source, store: MediaStore
+    ) -> Iterator[Sample | Quarantined]:
+        try:
+            yield from read(root, unit, corpus, source, store)
+        except RecordError as error:
+            yield error.at(corpus, unit)
+        except OSError as error:
+            yield Quarantined(corpus, unit, "file", f"cannot be read: {error}")
+
+    return guarded
+
+
 def folder_of(root: Path) -> Path:
     """The folder that a source's paths are relative to: `root`, or where it lies if it is one file."""
     return root if root.is_dir() else root.parent
@@ -93,11 +124,16 @@ def files(root: Path, suffixes: Collection[str]) -> list[str]:
     """
     if not root.exists():
         raise RecipeError(f"{root}: no such file or folder; correct the source's path or fetch the corpus")
-    found = [root] if root.is_file() else [path for path in root.rglob("*") if path.is_file()]
+    found = [root] if root.is_file() else [path for path in root.rglob("*") if path.is_file() or _leads_nowhere(path)]
     names = [path.relative_to(folder_of(root)).as_posix() for path in found if _suffix(path) in suffixes]
     if not names:
         raise RecipeError(f"{root}: holds no file with a suffix of {', '.join(sorted(suffixes))}")
     return sorted(names)
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """A link to nothing or in a circle: listed, so that reading it says so."""
+    return path.is_symlink() and not path.exists()
 
 
 def _suffix(path: Path) -> str:

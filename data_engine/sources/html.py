@@ -28,6 +28,8 @@ from data_engine.sources.common import (
     inside,
     open_binary,
     parse_options,
+    path_of,
+    quarantining,
 )
 from data_engine.sources.interleaved import Block, Picture, document_sample, documents, has_content, put_picture
 from strict_yaml import Strict
@@ -61,10 +63,11 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
     return files(root, {".html", ".htm", ".xhtml"})
 
 
+@quarantining
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """Documents `page.html#0`, ... of one page, which is their group; an image at fault leaves its place empty."""
     options = parse_options(HtmlOptions, source.options, "html")
-    path = folder_of(root) / unit
+    path = path_of(root, unit)
     try:
         page = parse(path)
     except RecordError as error:

@@ -14,11 +14,12 @@ from data_engine.sources.common import (
     IMAGE_SUFFIXES,
     Quarantined,
     files,
-    folder_of,
     image_part,
     make_sample,
     parse_options,
+    path_of,
     pick,
+    quarantining,
 )
 from strict_yaml import Strict
 
@@ -40,9 +41,10 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
     return files(root, IMAGE_SUFFIXES)
 
 
+@quarantining
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """One sample: the image and a question about its text, without an assistant's turn."""
-    path = folder_of(root) / unit
+    path = path_of(root, unit)
     if path.stat().st_size == 0:
         yield Quarantined(corpus, unit, "image", "empty file")
         return

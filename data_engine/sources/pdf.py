@@ -27,7 +27,9 @@ from data_engine.sources.common import (
     image_part,
     make_sample,
     parse_options,
+    path_of,
     pick,
+    quarantining,
 )
 from strict_yaml import Strict
 
@@ -98,10 +100,11 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
     return found
 
 
+@quarantining
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """One sample per usable block of the page: its picture, a request to read it, its text."""
     name, _, number = unit.rpartition("#page=")
-    path, options = folder_of(root) / name, parse_options(PdfOptions, source.options, "pdf")
+    path, options = path_of(root, name), parse_options(PdfOptions, source.options, "pdf")
     if path.stat().st_size == 0:
         yield Quarantined(corpus, unit, "pdf", "empty file")
         return

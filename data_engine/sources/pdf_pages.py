@@ -19,7 +19,7 @@ from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE  # type: ignore[import-untyped]
 from data_engine.media import MAX_PIXELS, MediaStore
 from data_engine.recipe import Source
 from data_engine.sample import Sample
-from data_engine.sources.common import Quarantined, RecordError, files, folder_of, parse_options
+from data_engine.sources.common import Quarantined, RecordError, files, folder_of, parse_options, path_of, quarantining
 from data_engine.sources.interleaved import Block, Picture, document_sample, documents, has_content, put_picture
 from data_engine.sources.pdf import Box, Line, num_pages, page_of
 from strict_yaml import Strict
@@ -60,11 +60,12 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
     return found
 
 
+@quarantining
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """Documents of a range of pages, `file.pdf#pages=1-8/0`, ...; the file is their group."""
     options = parse_options(PdfPagesOptions, source.options, "pdf_pages")
     name, _, span = unit.rpartition("#pages=")
-    path = folder_of(root) / name
+    path = path_of(root, name)
     first, last = map(int, span.split("-"))
     if path.stat().st_size == 0:
         yield Quarantined(corpus, unit, "pdf", "empty file")

@@ -7,6 +7,7 @@ Where a row is: `file.jsonl:7` (lines from 1) in a file's first unit and in a gz
 (its first byte, from 0) in later units; `file.json[16]` and `file.parquet[16]` (rows from 0).
 """
 
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from io import BufferedIOBase
@@ -18,13 +19,14 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_engine.sources.common import MAX_RECORD, RecordError, files, folder_of, open_binary
+from data_engine.sources.common import MAX_RECORD, RecordError, files, folder_of, open_binary, path_of
 from data_engine.sources.json_array import Elements
 
 SUFFIXES = frozenset({".jsonl", ".json", ".parquet"})
 CHUNK = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 _ROWS = 1000
+_SPAN = re.compile(r"@\d+-\d+(#\d+)?$")
 
 Row = tuple[str, dict[str, Any] | RecordError]
 """Where a row is, and the row or what is wrong with it."""
@@ -35,7 +37,7 @@ def units(root: Path, unit_bytes: int) -> list[str]:
     found: list[str] = []
     for name in files(root, SUFFIXES):
         path = folder_of(root) / name
-        if path.suffix.lower() == ".gz":
+        if path.suffix.lower() == ".gz" or not path.exists():
             found.append(name)
         elif path.suffix.lower() == ".jsonl":
             found += [f"{name}@{start}-{end}" for start, end in line_ranges(path, unit_bytes)]
@@ -50,14 +52,14 @@ def rows(root: Path, unit: str, columns: Sequence[str]) -> Iterator[Row]:
     """The rows of a unit; `columns` are those read from a Parquet file, where it has them."""
     if "#group=" in unit:
         name, _, group = unit.rpartition("#group=")
-        yield from _parquet_rows(folder_of(root) / name, name, int(group), columns)
-    elif unit.lower().endswith(".gz"):
-        yield from _whole(folder_of(root) / unit, unit)
+        yield from _parquet_rows(path_of(root, name), name, int(group), columns)
+    elif not _SPAN.search(unit):
+        yield from _whole(path_of(root, unit), unit)
     else:
         name, _, span = unit.rpartition("@")
         span, _, row = span.partition("#")
         start, end = (int(number) for number in span.split("-"))
-        with (folder_of(root) / name).open("rb") as stream:
+        with (path_of(root, name)).open("rb") as stream:
             stream.seek(start)
             if row:
                 yield from _array_rows(stream, end - start, name, start, int(row))

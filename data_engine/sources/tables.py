@@ -27,8 +27,10 @@ from data_engine.sources.common import (
     image_part,
     make_sample,
     parse_options,
+    path_of,
     put_image_bytes,
     put_image_file,
+    quarantining,
 )
 from data_engine.sources.delimited import Cells
 from strict_yaml import Strict
@@ -62,11 +64,12 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
     return files(root, {".tsv"})
 
 
+@quarantining
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """One sample per row, in order; rows that show the picture of a later row come last."""
     pictures = _Pictures(folder_of(root), store)
     waiting: list[tuple[str, Cells]] = []
-    for where, row in delimited.rows(folder_of(root) / unit, unit, [["question"], ["answer"]]):
+    for where, row in delimited.rows(path_of(root, unit), unit, [["question"], ["answer"]]):
         if isinstance(row, RecordError):
             yield row.at(corpus, where)
             continue

@@ -11,7 +11,15 @@ from pydantic import Field
 from data_engine.media import MediaStore
 from data_engine.recipe import Source
 from data_engine.sample import Sample, document
-from data_engine.sources.common import Quarantined, files, folder_of, make_sample, open_binary, parse_options
+from data_engine.sources.common import (
+    Quarantined,
+    files,
+    make_sample,
+    open_binary,
+    parse_options,
+    path_of,
+    quarantining,
+)
 from strict_yaml import Strict
 
 # "3.2. Title", "Chapter 4. Title", "第 4 章 标题", "# Title" at the start of a line.
@@ -31,6 +39,7 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
     return files(root, {".txt", ".md"})
 
 
+@quarantining
 def read(
     root: Path,
     unit: str,
@@ -41,13 +50,16 @@ def read(
     """Documents of at most `max_chars` characters, in the order of the file."""
     options = parse_options(TextOptions, source.options, "text")
     try:
-        with open_binary(folder_of(root) / unit) as stream:
+        with open_binary(path_of(root, unit)) as stream:
             text = stream.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         yield Quarantined(corpus, unit, "text", f"not UTF-8 at byte {error.start}: {error.reason}")
         return
     except (OSError, EOFError, zlib.error) as error:
         yield Quarantined(corpus, unit, "text", f"cannot be read: {error}")
+        return
+    if "\0" in text:
+        yield Quarantined(corpus, unit, "text", f"NUL byte at character {text.index(chr(0))}")
         return
     if not text.strip():
         yield Quarantined(corpus, unit, "text", "empty file")

@@ -33,7 +33,9 @@ from data_engine.sources.common import (
     folder_of,
     make_sample,
     parse_options,
+    path_of,
     put_image_bytes,
+    quarantining,
 )
 from data_engine.sources.fetch import FetchError, Manners, shared
 
@@ -72,6 +74,7 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
     return found
 
 
+@quarantining
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """A captioned image per row, in the table's order; each refusal is told by its row, field and reason."""
     options = parse_options(UrlOptions, source.options, "urls")
@@ -156,9 +159,9 @@ def _rows(root: Path, unit: str) -> Iterator[tuple[str, Row | RecordError]]:
     if mark:
         group, _, ends = span.partition("@")
         start, end = map(int, ends.split("-"))
-        yield from _parquet_rows(folder_of(root) / name, name, int(group), start, end)
+        yield from _parquet_rows(path_of(root, name), name, int(group), start, end)
         return
-    for where, row in delimited.rows(folder_of(root) / unit, unit, REQUIRED):
+    for where, row in delimited.rows(path_of(root, unit), unit, REQUIRED):
         yield where, row if isinstance(row, RecordError) else _named(row)
 
 

@@ -117,7 +117,10 @@ def _as_task(source: Source, task: str) -> Source:
 
 def _usable(path: Path, cut: Cut) -> float | str:
     """The seconds that can be cut from, or why the video is left out."""
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        return f"cannot be read: {error}"
     found = _examine(path, status.st_size, status.st_mtime_ns)
     if isinstance(found, float) and found < seconds_needed(cut):
         return f"video is {found:.1f} s long; tasks with clips of {cut.longest} s need {seconds_needed(cut)} s"

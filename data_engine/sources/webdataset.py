@@ -26,10 +26,11 @@ from data_engine.sources.common import (
     RecordError,
     clean_text,
     files,
-    folder_of,
     open_binary,
     parse_options,
+    path_of,
     put_image_bytes,
+    quarantining,
 )
 from data_engine.sources.conversations import sample_of
 from strict_yaml import Strict
@@ -78,9 +79,10 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
     return files(root, {".tar"})
 
 
+@quarantining
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """One sample per key; faults are told by `file.tar#member` or `file.tar#key`, what can be read is read."""
-    path = folder_of(root) / unit
+    path = path_of(root, unit)
     empty = True
     try:
         with open_binary(path) as stream:
