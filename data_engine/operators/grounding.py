@@ -11,7 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_engine import grounding as g
+from data_engine.media import MediaStore
+from data_engine.models import image_text
 from data_engine.operators.base import Operator, reasons
+from data_engine.operators.image_text import Pixels, Scored, first_image, open_image
 
 ANY_MARK = r"<\|(point|box|polygon|clip_time|object_ref|ocr_text)_(start|end)\|>"
 Ints = npt.NDArray[np.int64]
@@ -62,6 +65,59 @@ class Counting(Operator):
     def decide(self, measures: pa.Table) -> pa.Array:
         differs = pc.not_equal(measures["count_stated"], measures["count_points"])
         return reasons((differs, "number is not that of the points"))
+
+
+class CropTextScore(Scored):
+    """Drops samples with a box or polygon that does not show what its label says (report, section 3.2.1).
+
+    The measure is the least cosine similarity, over the shapes on a sample's first picture, of the crop (with `margin`
+    of its sides added all round) with the shape's label, or without one with the words of the answer; -1 to 1.
+    """
+
+    looks_at: ClassVar[tuple[str, ...]] = ("crop_text_score",)
+    measured_by: ClassVar[tuple[str, ...]] = ("model", "margin")
+    margin: float = 0.1
+
+    def measure_media(self, batch: pa.Table, store: MediaStore) -> dict[str, pa.Array]:
+        rows, texts = marked(batch["text"])
+        targets, pictures = (batch[name].take(pa.array(rows)).to_pylist() for name in ("target", "pictures"))
+        looked = zip(texts, targets, pictures, strict=True)
+        crops = [_crops(text, target, seen, store, self.margin) for text, target, seen in looked]
+        scores = np.full(len(batch), np.nan)
+        for row, pairs in zip(rows, crops, strict=True):
+            if pairs:
+                found = image_text.similarity(self.model, [crop for crop, _ in pairs], [words for _, words in pairs])
+                scores[row] = found.min()
+        return {"crop_text_score": pa.array(scores, from_pandas=True)}
+
+    def decide(self, measures: pa.Table) -> pa.Array:
+        return reasons((self.falls_short(measures), "box does not show its label"))
+
+
+def _crops(
+    text: str, target: str | None, pictures: Sequence[dict[str, Any] | None] | None, store: MediaStore, margin: float
+) -> list[tuple[Pixels, str]]:
+    """(crop, words) for every box and polygon of a text that has words to go with it."""
+    shapes = [shape for shape in g.parse(text)[0] if isinstance(shape, g.Box | g.Polygon)]
+    prose = " ".join(_TAKEN.sub(" ", target or "").split())
+    wanted = [(shape, shape.label.text if shape.label else prose) for shape in shapes]
+    key = first_image(pictures)
+    pixels = open_image(key, store) if key and any(words for _, words in wanted) else None
+    return [] if pixels is None else [(crop(pixels, shape, margin), words) for shape, words in wanted if words]
+
+
+def crop(pixels: Pixels, shape: g.Box | g.Polygon, margin: float) -> Pixels:
+    """The part of an RGB picture [H, W, 3] around a shape, with `margin` of its sides added; at least 8 pixels a side.
+
+    Corners are the outer edges of their bins, so that nothing of the shape is cut.
+    """
+    corners = shape.points if isinstance(shape, g.Polygon) else ((shape.x1, shape.y1), (shape.x2, shape.y2))
+    size = np.array([pixels.shape[1], pixels.shape[0]])
+    low, high = np.min(corners, axis=0) / g.BINS * size, (np.max(corners, axis=0) + 1) / g.BINS * size
+    room = np.maximum((high - low) * margin, (8 - (high - low)) / 2)
+    x1, y1 = np.floor(np.maximum(low - room, 0)).astype(int)
+    x2, y2 = np.ceil(np.minimum(high + room, size)).astype(int)
+    return pixels[y1:y2, x1:x2]
 
 
 _SANITY = pa.schema(

@@ -14,9 +14,10 @@ from PIL import Image
 from pydantic import model_validator
 
 from data_engine import sample as samples_
-from data_engine.media import MediaError, MediaStore, decode_image
+from data_engine.media import MediaStore
 from data_engine.models import faces, safety
 from data_engine.operators.base import Operator, reasons
+from data_engine.operators.image_text import open_image
 from data_engine.sample import Sample
 from strict_yaml import Strict
 
@@ -57,16 +58,9 @@ def _is_image(picture: dict[str, Any] | None) -> bool:
 def _scores(keys: Sequence[str], store: MediaStore) -> dict[str, float]:
     found: dict[str, float] = {}
     for at in range(0, len(keys), safety.BATCH):
-        opened = {key: pixels for key in keys[at : at + safety.BATCH] if (pixels := _open(key, store)) is not None}
+        opened = {key: pixels for key in keys[at : at + safety.BATCH] if (pixels := open_image(key, store)) is not None}
         found |= dict(zip(opened, safety.scores(list(opened.values())), strict=True))
     return found
-
-
-def _open(key: str, store: MediaStore) -> Pixels | None:
-    try:
-        return decode_image(store.read(key))
-    except (MediaError, OSError):
-        return None  # the probe has put it, with its reason, among the bad media
 
 
 class Faces(Strict):
@@ -112,7 +106,7 @@ def _new_key(item: samples_.Media, found: dict[str, str]) -> str:
 
 
 def _blurred_key(key: str, store: MediaStore, find: Find) -> str:
-    pixels = _open(key, store)
+    pixels = open_image(key, store)
     boxes = np.empty((0, 4), np.int64) if pixels is None else find(pixels)
     if pixels is None or not len(boxes):
         return key
