@@ -39,7 +39,10 @@ class Elements:
                 start = self._begin(chunk)
                 at = position + start
                 if not self.began:
-                    return
+                    if self.tail:
+                        return
+                    position += len(chunk)
+                    continue
             for cut in self._cuts(chunk, start):
                 size += cut - start
                 yield at, b"".join([*held, chunk[start:cut]]) if size <= MAX_RECORD else None, size

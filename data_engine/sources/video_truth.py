@@ -16,10 +16,12 @@ from data_engine.sample import Sample
 from data_engine.sources.common import (
     VIDEO_SUFFIXES,
     Quarantined,
+    RecordError,
     files,
     folder_of,
     make_sample,
     parse_options,
+    path_of,
 )
 from data_engine.synthesis.video_truth import NEED_TWO_FILMS, TASKS, Cut, Film, seconds_needed
 from data_engine.synthesis.wording import LANGUAGES, Language
@@ -76,7 +78,7 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
     """
     options = parse_options(VideoTruthOptions, source.options, "video_truth")
     cut = Cut(options.fps, *options.clip_seconds)
-    usable = {name: _usable(folder_of(root) / name, cut) for name in files(root, VIDEO_SUFFIXES)}
+    usable = {name: _usable(root, name, cut) for name in files(root, VIDEO_SUFFIXES)}
     task, _, span = unit.partition("#")
     enough = 2 if task in NEED_TWO_FILMS else 1
     good = {
@@ -115,11 +117,12 @@ def _as_task(source: Source, task: str) -> Source:
     return source.model_copy(update={"task": task})
 
 
-def _usable(path: Path, cut: Cut) -> float | str:
+def _usable(root: Path, name: str, cut: Cut) -> float | str:
     """The seconds that can be cut from, or why the video is left out."""
     try:
+        path = path_of(root, name)
         status = path.stat()
-    except OSError as error:
+    except (RecordError, OSError) as error:
         return f"cannot be read: {error}"
     found = _examine(path, status.st_size, status.st_mtime_ns)
     if isinstance(found, float) and found < seconds_needed(cut):

@@ -241,6 +241,7 @@ def test_parquet_faults(root, store):
         (b"", "a.json", "empty file"),
         (b" \n", "a.json", "empty file"),
         (b"[ ]", "a.json", "empty array"),
+        (b" " * 3_000_000 + b"[FINE, 7]", "a.json[1]", "must be an object"),
         (b'{"a": 1}', "a.json", "must hold an array of rows, begins with b'{"),
         (b'[{"a": 1}, {"b', "a.json", "truncated"),
         (b"[FINE,,FINE]", "a.json", "no row before or behind"),
