@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data_engine import gates, ingest, judge, mix, shards
-from data_engine.chain import run_corpus
+from data_engine.chain import Chain, run_corpus
 from data_engine.curation import Curation, Progress
 from data_engine.finish import (
     corpora_counts,
@@ -24,6 +24,7 @@ from data_engine.finish import (
 from data_engine.media import write_atomic
 from data_engine.passes import PASSES
 from data_engine.recipe import Recipe
+from data_engine.release import release
 from data_engine.runners.partition import RunnerName
 from data_engine.step import Run, StepResult
 from strict_yaml import RecipeError, nearest
@@ -73,16 +74,26 @@ def curate(
     check(recipe)
     this = Curation(recipe, Run(out, announce), runner, progress)
     kept = {corpus.corpus: run_corpus(this, corpus) for corpus in recipe.corpora}
-    tokenizer = tokenizer_folder(this, list(kept.values()))
-    counted = {name: count_tokens(this, name, found, tokenizer) for name, found in kept.items()}
-    gate = run_gate(this, kept, counted)
-    failed = gates.failed(gate.folder)
-    if not failed:
-        pool = plan_mix(this, kept, counted)
-        write_shards(this, pool, tokenizer)
+    failed = (_to_shards if recipe.target == "shards" else _to_samples)(this, kept)
     summary = summarise(this, failed)
     write_atomic(out / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False).encode())
     return Outcome(summary, failed)
+
+
+def _to_shards(this: Curation, kept: Mapping[str, Chain]) -> list[str]:
+    tokenizer = tokenizer_folder(this, list(kept.values()))
+    counted = {name: count_tokens(this, name, found, tokenizer) for name, found in kept.items()}
+    failed = gates.failed(run_gate(this, kept, counted).folder)
+    if not failed:
+        write_shards(this, plan_mix(this, kept, counted), tokenizer)
+    return failed
+
+
+def _to_samples(this: Curation, kept: Mapping[str, Chain]) -> list[str]:
+    failed = gates.failed(run_gate(this, kept, {}).folder)
+    if not failed:
+        release(this, kept)
+    return failed
 
 
 def summarise(this: Curation, failed: Sequence[str]) -> dict[str, Any]:
@@ -93,7 +104,7 @@ def summarise(this: Curation, failed: Sequence[str]) -> dict[str, Any]:
         "gate": gates.summary(done["gate"].folder),
         "seconds": {name: result.record["seconds"] for name, result in done.items()},
     }
-    if not failed:
+    if not failed and "mix" in done:
         report["mix"] = mix.summary(done["mix"].folder)
         report["shards"] = shards.summary(done["shards"].table("shards"))
     return report

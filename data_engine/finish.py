@@ -3,13 +3,15 @@
 import functools
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
-from data_engine import gates, mix, shards, tables, tokens
+from data_engine import catalog, gates, metrics, mix, shards, tables, tokens
 from data_engine.chain import Chain
 from data_engine.curation import Curation, row_counts
+from data_engine.recipe import Corpus
 from data_engine.runners import partition
 from data_engine.step import Counts, StepResult, modules
 from model.visual_tokens import visual_budget
@@ -80,27 +82,61 @@ def _moving(found: pa.Table) -> bool:
 
 
 def run_gate(this: Curation, kept: Mapping[str, Chain], counted: Mapping[str, StepResult]) -> StepResult:
+    releases = {corpus.corpus: _last_release(this, corpus) for corpus in this.recipe.corpora}
+
     def build(folder: Path) -> Counts:
-        folders = {
-            name: {
-                "verdicts": chain.dedup.table("verdicts"),
-                "samples": chain.dedup.table("samples"),
-                "tokens": counted[name].table("tokens"),
-            }
+        counts = corpora_counts(this)
+        observed = {
+            name: _observed(this, chain, counted.get(name), counts[name], releases[name])
             for name, chain in kept.items()
         }
-        return gates.validate(gates.metrics(folders, corpora_counts(this)), this.recipe.gates, folder)
+        return gates.validate(gates.table(observed, this.recipe.gates), this.recipe.gates, folder)
 
     return this.run.step(
         "gate",
-        config=[gate.model_dump() for gate in this.recipe.gates],
-        inputs=[step for name, chain in kept.items() for step in (chain.ingest, chain.dedup, counted[name])],
-        code=modules("data_engine.gates"),
+        config=[[gate.model_dump() for gate in this.recipe.gates], {k: str(v) for k, v in releases.items() if v}],
+        inputs=[
+            step for name, chain in kept.items() for step in (chain.ingest, chain.dedup, counted.get(name)) if step
+        ],
+        code=modules("data_engine.gates", "data_engine.metrics"),
         build=build,
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Release:
+    """An earlier release's gate, and the measures of the samples it kept of one corpus."""
+
+    gate: Path
+    measures: Path
+
+
+def _last_release(this: Curation, corpus: Corpus) -> _Release | None:
+    """The last release that the corpus's `against` names, if it holds the corpus and came to its gate."""
+    for release in corpus.against[-1:]:
+        steps = catalog.steps(Path(this.recipe.root, release))
+        if "gate" in steps and f"dedup.{corpus.corpus}" in steps:
+            return _Release(steps["gate"], steps[f"dedup.{corpus.corpus}"] / "measures")
+    return None
+
+
+def _observed(
+    this: Curation, chain: Chain, counted: StepResult | None, counts: Mapping[str, int], release: _Release | None
+) -> gates.Observed:
+    corpus = chain.dedup.name.partition(".")[2]
+    folders = {name: chain.dedup.table(name) for name in ("verdicts", "samples", "measures")}
+    folders["measured"] = this.run.done[f"measure.{corpus}"].table("measures")
+    folders["tokens"] = (counted or chain.dedup).table("tokens")  # none where samples are published uncounted
+    if release is None:
+        return gates.Observed(folders, counts)
+    return gates.Observed(folders, counts, release.measures, metrics.earlier(release.gate / "metrics.json", corpus))
+
+
 def plan_mix(this: Curation, kept: Mapping[str, Chain], counted: Mapping[str, StepResult]) -> StepResult:
+    """The pool and the first epoch's order, of the corpora that the gate did not set aside."""
+    aside = gates.set_aside(this.run.done["gate"].folder)
+    kept = {name: chain for name, chain in kept.items() if name not in aside}
+
     def build(folder: Path) -> Counts:
         folders = [(chain.dedup.table("samples"), counted[name].table("tokens")) for name, chain in kept.items()]
         holdouts = {corpus.corpus: corpus.holdout for corpus in this.recipe.corpora}

@@ -1,6 +1,6 @@
-"""The gate: a Great Expectations suite over the metrics table, one row per corpus.
+"""The gate: one Great Expectations suite per corpus over the metrics table, one row per corpus.
 
-Expectations look at metrics computed by our own pass, never at the raw samples, so the gate costs the
+Expectations look at metrics computed by our own pass (`metrics`), never at the raw samples, so the gate costs the
 same for a thousand samples and for a billion.
 """
 
@@ -8,102 +8,177 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.compute as pc
+import pyarrow as pa
 
-from data_engine import tables
+from data_engine import judge, metrics, tables
+from data_engine.describe import FIRST_MEDIUM, READINGS
 from data_engine.media import write_atomic
 from data_engine.recipe import Gate
 from data_engine.step import Counts
-from strict_yaml import nearest
+from strict_yaml import RecipeError, nearest
 
-METRICS = (
-    *("ingested", "kept", "dropped", "quarantined"),
-    *(
-        "kept_share",
-        "dropped_share",
-        "quarantined_share",
-        "duplicate_share",
-        "share_zh",
-        "mean_tokens",
-        "tokens",
-    ),
-)
+_PSI = "psi"
 
 
-def metrics(folders: Mapping[str, Mapping[str, Path]], counts: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
-    """One row per corpus with the columns `METRICS`.
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Where one corpus's tables are (see `metrics.of_corpus`), its four totals, and its last release.
 
-    `folders` names each corpus's `verdicts`, `samples` and `tokens` tables, `counts` its four totals.
+    `earlier_measures` and `earlier` are the kept samples' measures and the metrics of that release.
     """
-    return pd.DataFrame([{"corpus": name, **_metrics(folders[name], counts[name])} for name in folders])
 
-
-def _metrics(folders: Mapping[str, Path], counts: Mapping[str, int]) -> dict[str, float]:
-    verdicts, tokens = tables.read(folders["verdicts"]), tables.read(folders["tokens"], ["tokens"])["tokens"]
-    twins = pc.sum(pc.fill_null(pc.starts_with(verdicts["operator"], "dedup."), False)).as_py() or 0
-    targets = ["".join(_targets(row)) for row in tables.read(folders["samples"], ["messages"])["messages"].to_pylist()]
-    chinese = sum(any("\u4e00" <= letter <= "\u9fff" for letter in text) for text in targets)
-    total, kept = max(counts["ingested"], 1), max(counts["kept"], 1)
-    return {
-        **counts,
-        **{f"{name}_share": counts[name] / total for name in ("kept", "dropped", "quarantined")},
-        "duplicate_share": twins / total,
-        "share_zh": chinese / kept,
-        "mean_tokens": (pc.sum(tokens).as_py() or 0) / kept,
-        "tokens": pc.sum(tokens).as_py() or 0,
-    }
-
-
-def _targets(messages: Sequence[Mapping[str, Any]]) -> list[str]:
-    spoken = [message for message in messages if message["role"] in {"assistant", "document"}]
-    return [part["text"] or "" for message in spoken for part in message["parts"]]
+    folders: Mapping[str, Path]
+    counts: Mapping[str, int]
+    earlier_measures: Path | None = None
+    earlier: metrics.Row | None = field(default=None)
 
 
 def check(gates: Sequence[Gate], corpora: Sequence[str]) -> None:
-    """Refuses a gate on a measure or corpus there is none of. Raises RecipeError."""
+    """Refuses a gate on a metric or corpus there is none of. Raises RecipeError."""
     for number, gate in enumerate(gates):
-        nearest(f"gates.{number}.measure", gate.measure, METRICS)
+        _check_measure(f"gates.{number}.measure", gate.measure.removeprefix("drift_"))
         if gate.corpus is not None:
             nearest(f"gates.{number}.corpus", gate.corpus, corpora)
 
 
-def validate(table: pd.DataFrame, gates: Sequence[Gate], folder: Path) -> Counts:
-    """Runs the suite over the metrics and leaves metrics and `gate.json` in `folder`."""
-    results = [_expect(table, gate) for gate in gates] if gates else []
+def _check_measure(where: str, name: str) -> None:
+    if not name.startswith("measures."):
+        nearest(where, name, metrics.PLAIN)
+        return
+    column, dot, statistic = name.removeprefix("measures.").rpartition(".")
+    if not dot:
+        raise RecipeError(f"{where}: {name!r}: write measures.COLUMN.STATISTIC, e.g. measures.{statistic}.mean")
+    nearest(where, statistic, (*metrics.STATISTICS, _PSI))
+    seen = {column for operator in judge.OPERATORS.values() for column in operator.looks_at}
+    nearest(where, column, sorted({*seen, *FIRST_MEDIUM, *READINGS.names, "has_target"}))
+
+
+def table(corpora: Mapping[str, Observed], gates: Sequence[Gate]) -> pd.DataFrame:
+    """The metrics table: one row per corpus; drift where there is a release to compare with."""
+    return pd.DataFrame([{"corpus": name, **_row(corpus, gates)} for name, corpus in corpora.items()])
+
+
+def _row(corpus: Observed, gates: Sequence[Gate]) -> metrics.Row:
+    row = metrics.of_corpus(corpus.folders, corpus.counts)
+    wanted = {gate.measure for gate in gates if gate.measure.endswith(f".{_PSI}")}
+    for name in sorted(wanted):
+        column = name.removeprefix("measures.").removesuffix(f".{_PSI}")
+        row[name] = metrics.psi(corpus.folders["measures"], corpus.earlier_measures, column)
+    return row | (metrics.drift(row, corpus.earlier) if corpus.earlier else {})
+
+
+def validate(rows: pd.DataFrame, gates: Sequence[Gate], folder: Path) -> Counts:
+    """Runs the suites. Leaves metrics.json and .parquet, `gate.json`, and Great Expectations' pages in `data_docs`."""
+    outcomes = _run_suites(rows, gates, folder / "data_docs") if gates else {}
+    results = [_result(gate, number, rows, outcomes) for number, gate in enumerate(gates)]
+    aside = _set_aside(results)
     stopped = [result for result in results if not result["success"] and result["action"] == "stop"]
-    table.to_json(folder / "metrics.json", orient="records", indent=1)
-    report = {"passed": not stopped, "expectations": results}
+    rows.to_json(folder / "metrics.json", orient="records", indent=1)
+    tables.write(pa.Table.from_pandas(rows, preserve_index=False), folder / "metrics.parquet")
+    none_left = bool(aside) and len(aside) == len(rows)
+    report = {"passed": not stopped and not none_left, "expectations": results, "set_aside": aside}
     write_atomic(folder / "gate.json", json.dumps(report, indent=1).encode())
-    return {"expectations": len(results), "failed": len(stopped)}
-
-
-def _expect(table: pd.DataFrame, gate: Gate) -> dict[str, Any]:
-    rows = table if gate.corpus is None else table[table["corpus"] == gate.corpus]
-    found = _validate(rows, gate)
-    outside = found.result.get("partial_unexpected_list") or []
     return {
-        **gate.model_dump(),
-        "success": bool(found.success),
-        "observed": {str(r["corpus"]): round(float(r[gate.measure]), 6) for _, r in rows.iterrows()},
-        "outside": [round(float(value), 6) for value in outside],
+        "expectations": len(results),
+        "failed": len(stopped),
+        "warned": sum(not result["success"] and result["action"] == "warn" for result in results),
+        "set_aside": len(aside),
     }
 
 
-def _validate(rows: pd.DataFrame, gate: Gate) -> Any:
+def _concerned(gate: Gate, corpus: str, row: Mapping[str, Any]) -> bool:
+    """Whether a corpus is judged by a gate: it is meant, and the metric is known of it."""
+    value = row.get(gate.measure)
+    return gate.corpus in {None, corpus} and value is not None and not pd.isna(value)
+
+
+Outcomes = Mapping[tuple[str, int], bool]
+
+
+def _by_corpus(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    return {str(row["corpus"]): {str(name): value for name, value in row.items()} for row in rows.to_dict("records")}
+
+
+def _run_suites(rows: pd.DataFrame, gates: Sequence[Gate], docs: Path) -> Outcomes:
+    """Whether each (corpus, number of its gate) holds: one suite per corpus, its pages in `docs`."""
+    context = _context(docs)
+    source = context.data_sources.add_pandas("metrics")
+    held: dict[tuple[str, int], bool] = {}
+    for corpus, row in _by_corpus(rows).items():
+        numbers = [number for number, gate in enumerate(gates) if _concerned(gate, corpus, row)]
+        if numbers:
+            batch = source.add_dataframe_asset(corpus).add_batch_definition_whole_dataframe("row")
+            outcome = _run_suite(context, corpus, batch, [gates[number] for number in numbers], row)
+            held |= {(corpus, number): bool(found.success) for number, found in zip(numbers, outcome, strict=True)}
+    context.build_data_docs(site_names=["gate"])
+    return held
+
+
+def _context(docs: Path) -> Any:
+    """A context that leaves nothing anywhere but the pages."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     import great_expectations as gx
-    from great_expectations.expectations import ExpectColumnValuesToBeBetween
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
-    asset = context.data_sources.add_pandas("metrics").add_dataframe_asset("metrics")
-    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": rows})
-    return batch.validate(ExpectColumnValuesToBeBetween(column=gate.measure, min_value=gate.min, max_value=gate.max))
+    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute())}
+    index = {"class_name": "DefaultSiteIndexBuilder"}
+    site = {"class_name": "SiteBuilder", "site_index_builder": index, "store_backend": store}
+    context.add_data_docs_site(site_name="gate", site_config=site)
+    return context
+
+
+def _run_suite(context: Any, corpus: str, batch: Any, gates: Sequence[Gate], row: Mapping[str, Any]) -> list[Any]:
+    """Great Expectations' result of each gate on one corpus, in order."""
+    import great_expectations as gx
+
+    expectations = [_expectation(gate, number) for number, gate in enumerate(gates)]
+    suite = context.suites.add(gx.ExpectationSuite(name=corpus, expectations=expectations))
+    definition = gx.ValidationDefinition(name=corpus, data=batch, suite=suite)
+    frame = pd.DataFrame([{"corpus": corpus, **{gate.measure: row[gate.measure] for gate in gates}}])
+    found = context.validation_definitions.add(definition).run(batch_parameters={"dataframe": frame})
+    by_number = {result.expectation_config.meta["number"]: result for result in found.results}
+    return [by_number[number] for number in range(len(gates))]
+
+
+def _expectation(gate: Gate, number: int) -> Any:
+    from great_expectations.expectations import ExpectColumnValuesToBeBetween
+
+    about = {"number": number, "action": gate.action}  # the number tells apart gates that are otherwise equal
+    severity = "warning" if gate.action == "warn" else "critical"
+    return ExpectColumnValuesToBeBetween(
+        column=gate.measure, min_value=gate.min, max_value=gate.max, severity=severity, meta=about
+    )
+
+
+def _result(gate: Gate, number: int, rows: pd.DataFrame, outcomes: Outcomes) -> dict[str, Any]:
+    """A gate's outcome over all corpora. A metric that no corpus has fails, but drift may have nothing before it."""
+    found = _by_corpus(rows)
+    observed = {name: float(row[gate.measure]) for name, row in found.items() if (name, number) in outcomes}
+    outside = [name for name in observed if not outcomes[name, number]]
+    optional = gate.measure.startswith("drift_") or gate.measure.endswith(f".{_PSI}")
+    return {
+        **gate.model_dump(),
+        "success": not outside and (bool(observed) or optional),
+        "observed": {name: round(value, 6) for name, value in observed.items()},
+        "outside": outside,
+    }
+
+
+def _set_aside(results: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Corpora that a gate quarantines, with the lines that say why."""
+    aside: dict[str, list[str]] = {}
+    for result in results:
+        if result["action"] == "quarantine":
+            for corpus in result["outside"]:
+                aside.setdefault(corpus, []).append(describe(result, corpus))
+    return aside
 
 
 def summary(folder: Path) -> dict[str, Any]:
@@ -112,24 +187,34 @@ def summary(folder: Path) -> dict[str, Any]:
     return report
 
 
+def set_aside(folder: Path) -> dict[str, list[str]]:
+    """The corpora that are not to be mixed, with the reasons."""
+    found: dict[str, list[str]] = summary(folder)["set_aside"]
+    return found
+
+
 def failed(folder: Path) -> list[str]:
-    """One line per expectation that stops the run."""
-    return [
-        describe(result)
-        for result in summary(folder)["expectations"]
-        if not result["success"] and result["action"] == "stop"
-    ]
+    """One line per expectation that stops the run, and one where no corpus is left to mix."""
+    report = summary(folder)
+    stops = [describe(row) for row in report["expectations"] if not row["success"] and row["action"] == "stop"]
+    return stops if stops or report["passed"] else ["gate: every corpus is set aside; nothing is left to mix"]
 
 
-def describe(result: Mapping[str, Any]) -> str:
-    """An expectation's outcome as one line, naming the corpora outside its bounds."""
+def notes(folder: Path) -> list[str]:
+    """One line per warning, and one per corpus and reason that sets it aside."""
+    report = summary(folder)
+    warned = [describe(row) for row in report["expectations"] if not row["success"] and row["action"] == "warn"]
+    aside = [f"{corpus} is set aside: {line}" for corpus, lines in report["set_aside"].items() for line in lines]
+    return warned + aside
+
+
+def describe(result: Mapping[str, Any], corpus: str | None = None) -> str:
+    """An expectation's outcome as one line, naming the corpora outside its bounds (or only `corpus`)."""
     low, high = result["min"], result["max"]
-    outside = [
-        f"{corpus} = {value:g}"
-        for corpus, value in result["observed"].items()
-        if (low is not None and value < low) or (high is not None and value > high)
-    ]
+    names = [corpus] if corpus is not None else result["outside"]
+    outside = [f"{name} = {result['observed'][name]:g}" for name in names]
     bounds = " and ".join(
         f"{word} {bound:g}" for word, bound in (("at least", low), ("at most", high)) if bound is not None
     )
-    return f"gate: {result['measure']} should be {bounds}: {', '.join(outside) or 'holds'}"
+    told = ", ".join(outside) or ("holds" if result["observed"] else "no corpus has it")
+    return f"gate: {result['measure']} should be {bounds}: {told}"

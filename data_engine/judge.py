@@ -12,7 +12,20 @@ import pyarrow.parquet as pq
 
 from data_engine.describe import FIRST_MEDIUM, READINGS, describe
 from data_engine.media import MediaStore
-from data_engine.operators import caption, ocr, sft, text, video, web_text
+from data_engine.operators import (
+    caption,
+    grounding,
+    image_text,
+    interleaved,
+    ocr,
+    perplexity,
+    pii,
+    safety,
+    sft,
+    text,
+    video,
+    web_text,
+)
 from data_engine.operators.base import Operator
 
 Operators = Sequence[tuple[str, Operator]]
@@ -30,8 +43,29 @@ OPERATORS: Mapping[str, type[Operator]] = {
     "difficulty": sft.Difficulty,
     "resolution": caption.Resolution,
     "blank": caption.Blank,
+    "blur": caption.Blur,
+    "pictures": caption.Pictures,
+    "animated": caption.Animated,
+    "boilerplate": caption.Boilerplate,
+    "file_name": caption.FileName,
+    "hashtags": caption.Hashtags,
+    "image_text_score": image_text.ImageTextScore,
     "ocr_agreement": ocr.OcrAgreement,
     "ocr_confidence": ocr.OcrConfidence,
+    "ocr_boxes": ocr.OcrBoxes,
+    "ocr_script": ocr.OcrScript,
+    "ocr_order": ocr.OcrOrder,
+    "ocr_density": ocr.OcrDensity,
+    "ocr_engines": ocr.OcrEngines,
+    "grounding_sanity": grounding.GroundingSanity,
+    "counting": grounding.Counting,
+    "crop_text_score": grounding.CropTextScore,
+    "garbled": interleaved.Garbled,
+    "interleaved": interleaved.Interleaved,
+    "interleaved_match": interleaved.InterleavedMatch,
+    "pii": pii.Pii,
+    "safety": safety.Safety,
+    "perplexity": perplexity.Perplexity,
     "motion": video.Motion,
     "brightness": video.Brightness,
 }

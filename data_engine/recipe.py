@@ -43,16 +43,19 @@ class Corpus(Strict):
 
 
 class Gate(Strict):
-    """A bound on one column of the metrics table, per corpus unless `corpus` is given.
+    """A bound on one metric, for every corpus that has it unless `corpus` is given.
 
-    `action: stop` fails the run (exit code 1), `warn` only says so.
+    `measure`: a column of `metrics.PLAIN`; `measures.COLUMN.STATISTIC` of the kept samples (min, max, mean,
+    null_share, or psi: the population stability index against the last release in `against`); or `drift_` before
+    any of these: the relative change against that release.
+    `action: stop` fails the run (exit code 1), `quarantine` sets the corpus aside: it is not mixed, `warn` says so.
     """
 
     measure: str
     corpus: str | None = None
     min: float | None = None
     max: float | None = None
-    action: Literal["stop", "warn"] = "stop"
+    action: Literal["stop", "quarantine", "warn"] = "stop"
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -95,7 +98,10 @@ class Shards(Strict):
 
 
 class Recipe(Strict):
-    """A whole curation run."""
+    """A whole curation run.
+
+    `target`: mix the corpora and write shards, or stop at the curated samples (`DIR/release`).
+    """
 
     # Keys of `Corpus` that a recipe for one corpus may have at its top level.
     short_form: ClassVar[tuple[str, ...]] = tuple(Corpus.model_fields)
@@ -108,6 +114,7 @@ class Recipe(Strict):
     mixture: Mixture = Mixture()
     frames: Frames = Frames()
     shards: Shards = Shards()
+    target: Literal["shards", "samples"] = "shards"
 
     @model_validator(mode="before")
     @classmethod

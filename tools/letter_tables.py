@@ -64,6 +64,6 @@ def simplified() -> dict[int, int]:
 
 if __name__ == "__main__":
     folded, kind = make()
-    shift = (folded.astype(np.int32) - np.arange(TABLE_SIZE, dtype=np.int32)).astype(np.int32)  # mostly 0: compresses well
+    shift = folded.astype(np.int32) - np.arange(TABLE_SIZE, dtype=np.int32)  # mostly 0: compresses well
     np.savez_compressed(TARGET, shift=shift, kind=kind, traits=traits())
     print(f"{TARGET}: {TARGET.stat().st_size} bytes, Unicode {unicodedata.unidata_version}")

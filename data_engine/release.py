@@ -1,0 +1,47 @@
+"""Publishing curated samples: `DIR/release/<corpus>` holds the parts, `manifest.json` what they are."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import xxhash
+
+from data_engine import tables
+from data_engine.chain import Chain
+from data_engine.curation import Curation
+from data_engine.finish import publish
+from data_engine.media import write_atomic
+from data_engine.step import Counts, StepResult, modules
+
+
+def release(this: Curation, kept: Mapping[str, Chain]) -> StepResult:
+    """A folder with each corpus's kept samples (linked, not copied), their numbers and checksums; then its name."""
+
+    def build(folder: Path) -> Counts:
+        manifest = {name: _corpus(chain.dedup.table("samples"), folder / name) for name, chain in kept.items()}
+        write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
+        return {
+            "samples_kept": sum(chain.dedup.record["counts"]["samples_kept"] for chain in kept.values()),
+            "corpora": len(manifest),
+        }
+
+    result = this.run.step(
+        "release",
+        config=sorted(kept),
+        inputs=[this.run.done["gate"], *(chain.dedup for chain in kept.values())],
+        code=modules("data_engine.release"),
+        build=build,
+    )
+    publish(result.folder, this.run.out / "release")
+    return result
+
+
+def _corpus(samples: Path, link: Path) -> dict[str, object]:
+    link.unlink(missing_ok=True)
+    link.symlink_to(os.path.relpath(samples, link.parent))
+    files = tables.parts(samples)
+    return {
+        "samples": tables.count(samples),
+        "parts": {file.name: xxhash.xxh3_64_hexdigest(file.read_bytes()) for file in files},
+    }
