@@ -64,6 +64,7 @@ def _ingest(this: Curation, corpus: Corpus) -> StepResult:
         code=modules(
             "data_engine.ingest",
             "data_engine.sample",
+            *(f"data_engine.sources.{name}" for name in ingest.SHARED),
             *sorted({f"data_engine.sources.{source.format}" for source in corpus.sources}),
         ),
         build=build,

@@ -42,7 +42,7 @@ def probe_partition(table: pa.Table, *, store: Path, frames: Path, config: Frame
             if kind == "image":
                 found = probe_image(MediaStore(store).read(key))
             else:
-                found = probe_video(MediaStore(store).path(key), key, frames, config)
+                found = probe_video(MediaStore(store).local(key), key, frames, config)
             media.append({"key": key, "kind": kind, **found})
         except MediaError as error:
             bad.append({"key": key, "reason": str(error)})

@@ -11,6 +11,7 @@ from PIL import Image
 
 from data_engine import image_measures
 from data_engine import sample as samples
+from data_engine.dedup import matching
 from data_engine.sample import Media, Part, Sample, assistant, document, user
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _leaks(
 
 
 def _long_enough(item: "Item", min_words: int) -> bool:
-    return any(len(text.split()) >= min_words or len(text) >= 3 * min_words for text in item.texts)
+    return bool((matching.index(list(item.texts), 1, min_words).sizes > 0).any())
 
 
 def _sample(texts: Sequence[str], num_pictures: int) -> Sample:

@@ -29,7 +29,7 @@ def test_the_official_split_and_what_blind_guessing_reaches(corpora: Any) -> Non
 def test_prompts_have_the_form_of_the_training_samples(corpora: Any, tmp_path: Path) -> None:
     root = corpora / "easy_vqa"
     source = Source(format="conversations", path=".", modality="image", task="vqa", licence="MIT")
-    unit = conversations.units(root, {"unit_lines": 5})[0]
+    unit = conversations.units(root, {"unit_bytes": 500})[0]
     samples = list(conversations.read(root, unit, "easy_vqa", source, MediaStore(tmp_path)))
     questions = [question for question, _ in train_answers(root / "train.jsonl")]
     for sample, question in zip(samples, questions, strict=False):
