@@ -28,7 +28,20 @@ def section(data: Path) -> Markup:
     rows = [
         {**row, "bound": _bound(row), "cells": [_cell(row, name) for name in names]} for row in found["expectations"]
     ]
-    return render("gate.html.jinja", passed=found["passed"], corpora=names, rows=rows)
+    return render(
+        "gate.html.jinja",
+        passed=found["passed"],
+        corpora=names,
+        rows=rows,
+        aside=found.get("set_aside", {}),
+        docs=data_docs(data),
+    )
+
+
+def data_docs(data: Path) -> str | None:
+    """Great Expectations' own pages on the gate, as a link from DIR/report/."""
+    pages = steps(data)["gate"] / "data_docs" / "index.html"
+    return f"../{pages.relative_to(data).as_posix()}" if pages.is_file() else None
 
 
 def _bound(row: Mapping[str, Any]) -> str:
