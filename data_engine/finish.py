@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from data_engine import catalog, gates, metrics, mix, shards, tables, tokens
+from data_engine import catalog, gates, metrics, mix, rights, shards, tables, tokens
 from data_engine.chain import Chain
 from data_engine.curation import Curation, row_counts
 from data_engine.recipe import Corpus
@@ -183,6 +183,7 @@ def write_shards(this: Curation, pool: StepResult, tokenizer: Path) -> StepResul
             "mixture": recipe.mixture.model_dump(),
         }
         shards.write_manifest(folder / "shards", files, about)
+        rights.write_attribution(parts, recipe.rights, folder / "shards" / "ATTRIBUTION.md")
         return {
             "shards": len(files),
             "samples_kept": sum(map(tables.num_rows, parts)),
@@ -194,9 +195,10 @@ def write_shards(this: Curation, pool: StepResult, tokenizer: Path) -> StepResul
             "shards": recipe.shards.model_dump(),
             "frames": recipe.frames.model_dump(),
             "preset": recipe.preset,
+            "attribution": recipe.rights.attribution,
         },
         inputs=inputs,
-        code=modules("data_engine.shards", "data_engine.clips", "data_engine.media"),
+        code=modules("data_engine.shards", "data_engine.clips", "data_engine.media", "data_engine.rights"),
         build=build,
     )
     publish(result.table("shards"), this.run.out / "shards")

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from data_engine.rights import Rights, refusal
 from data_engine.sample import Modality
 from strict_yaml import Strict, parse_yaml
 
@@ -109,6 +110,7 @@ class Recipe(Strict):
     root: str = "."
     corpora: list[Corpus] = Field(min_length=1)
     gates: list[Gate] = Field(default_factory=list)
+    rights: Rights = Rights()
     preset: str = "tiny"
     tokenizer: str | None = None
     mixture: Mixture = Mixture()
@@ -131,6 +133,16 @@ class Recipe(Strict):
         names = [corpus.corpus for corpus in self.corpora]
         if len(set(names)) != len(names):
             raise ValueError(f"corpus names must differ: {names}")
+        return self
+
+    @model_validator(mode="after")
+    def _sources_may_be_used(self) -> Self:
+        """The policy is a gate: a recipe with a source it refuses does not begin."""
+        for corpus in self.corpora:
+            for number, source in enumerate(corpus.sources):
+                if reason := refusal(source.licence, self.rights):
+                    where = f"corpora.{corpus.corpus}.sources.{number}.licence"
+                    raise ValueError(f"{where}: {reason}; drop the source or change `rights`")
         return self
 
 
