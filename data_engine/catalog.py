@@ -110,16 +110,17 @@ def why(data: Path, sample_id: str) -> dict[str, Any]:
         for table, order in wanted.items():
             if has(connection, table):
                 about[table] = rows(connection, f'SELECT * FROM "{table}" WHERE id = ? {order}', ids[0])
-        about["lineage"] = _story(data, about["measures"], about["verdicts"])
+        query = "SELECT * FROM measures WHERE id = ?"
+        about["lineage"] = _story(data, connection.sql(query, params=[ids[0]]).to_arrow_table(), about["verdicts"])
         about["children"] = rows(connection, "SELECT id FROM samples WHERE list_contains(parents, ?)", ids[0])
         return about
 
 
-def _story(data: Path, measures: list[dict[str, Any]], verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _story(data: Path, measures: pa.Table, verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What each operator says of a sample, told anew from its stored measures, and what a pass said of it."""
     told = []
-    for row in measures:
-        told += judge.story(pa.Table.from_pylist([row]), judge.build(operators(data, row["corpus"])))
+    for place, corpus in enumerate(measures["corpus"].to_pylist()):
+        told += judge.story(measures.slice(place, 1), judge.build(operators(data, corpus)))
     names = {row["operator"] for row in told if row["verdict"] == "drop"}
     for row in verdicts:
         if row["status"] != "kept" and row["operator"] not in names:

@@ -14,6 +14,7 @@ from data_engine import ingest, judge, label, probe, tables, taxonomy
 from data_engine.curation import Curation, row_counts
 from data_engine.judge import Sight
 from data_engine.operators.base import Operator
+from data_engine.operators.image_text import Scored
 from data_engine.operators.sft import TaskType
 from data_engine.passes import run_passes
 from data_engine.recipe import Corpus
@@ -133,13 +134,13 @@ def _with_topics(this: Curation, corpus: Corpus, found: StepResult, operator: Op
 
     def build(folder: Path) -> Counts:
         questions = taxonomy.some_questions(tables.parts(found.table("samples")))
-        words = taxonomy.vocabulary(questions, operator.num_topics, operator.min_count)
+        words = taxonomy.vocabulary(questions, operator.num_topics, operator.topic_count)
         (folder / "topics.txt").write_text("\n".join(words), encoding="utf-8")
         return {"questions": len(questions), "topics": len(words)}
 
     result = this.run.step(
         f"taxonomy.{corpus.corpus}",
-        config=[operator.num_topics, operator.min_count],
+        config=[operator.num_topics, operator.topic_count],
         inputs=[found],
         code=modules("data_engine.taxonomy"),
         build=build,
@@ -192,6 +193,13 @@ def _measure_step(
     )
 
 
+def _settled(operator: Operator, measures: Path) -> Operator:
+    """A threshold that is a percentile is of the whole corpus: it is a score before parts are judged by it."""
+    if isinstance(operator, Scored) and operator.min_percentile is not None:
+        return operator.settled(tables.read(measures, operator.looks_at[:1]))
+    return operator
+
+
 def _modules_of(operators: judge.Operators) -> list[str]:
     return sorted({type(operator).__module__ for _, operator in operators})
 
@@ -199,7 +207,8 @@ def _modules_of(operators: judge.Operators) -> list[str]:
 def _decide(this: Curation, corpus: Corpus, operators: judge.Operators, measured: StepResult) -> StepResult:
     def build(folder: Path) -> Counts:
         measures = measured.table("measures")
-        work = functools.partial(judge.decide_partition, operators=operators, measures=measures)
+        settled = [(name, _settled(operator, measures)) for name, operator in operators]
+        work = functools.partial(judge.decide_partition, operators=settled, measures=measures)
         this.over_parts(f"decide {corpus.corpus}", work, tables.parts(measures), folder, "local")
         return statuses(tables.parts(folder / "verdicts"))
 

@@ -175,6 +175,8 @@ def _band_values(
 
 def _join(parent: Ints, rows: Rows, pairs: Ints, config: MinHash, this: Curation, folder: Path) -> None:
     """Joins the pairs whose shingles are similar enough, as many texts at a time as the memory takes."""
+    if not len(pairs):
+        return
     needed = np.unique(pairs)
     np.save(folder / "needed.npy", needed)
     cut = np.searchsorted(needed, rows.start)

@@ -141,14 +141,14 @@ class Boilerplate(Operator):
     """
 
     looks_at: ClassVar[tuple[str, ...]] = ("boilerplate",)
-    max_phrases: int = 0
+    max_boilerplate: int = 0
 
     def measure(self, batch: pa.Table) -> dict[str, pa.Array]:
         phrases = "|".join((*_PHRASES_EN, *_PHRASES_ZH, *_FILE_NAMES))
         return {"boilerplate": pc.count_substring_regex(batch["target"], phrases, ignore_case=True)}
 
     def decide(self, measures: pa.Table) -> pa.Array:
-        return reasons((pc.greater(measures["boilerplate"], self.max_phrases), "boilerplate"))
+        return reasons((pc.greater(measures["boilerplate"], self.max_boilerplate), "boilerplate"))
 
 
 class FileName(Operator):

@@ -181,7 +181,7 @@ class OcrEngines(Operator):
     """
 
     needs_media: ClassVar[bool] = True
-    looks_at: ClassVar[tuple[str, ...]] = ("ocr_engines",)
+    looks_at: ClassVar[tuple[str, ...]] = ("engine_agreement",)
     measured_by: ClassVar[tuple[str, ...]] = ("languages",)
     languages: tuple[str, ...] = ("eng", "chi_sim")
     min_agreement: float = 0.5
@@ -194,7 +194,7 @@ class OcrEngines(Operator):
     def measure_media(self, batch: pa.Table, store: MediaStore) -> dict[str, pa.Array]:
         pairs = zip(batch["ocr_text"].to_pylist(), batch["pictures"].to_pylist(), strict=True)
         found = [self._agreement(read, pictures, store) for read, pictures in pairs]
-        return {"ocr_engines": pa.array(found, pa.float64())}
+        return {"engine_agreement": pa.array(found, pa.float64())}
 
     def _agreement(self, read: str | None, pictures: list[dict[str, str]] | None, store: MediaStore) -> float | None:
         if read is None or not pictures or pictures[0] is None or pictures[0]["kind"] != "image":
@@ -205,7 +205,7 @@ class OcrEngines(Operator):
         return float(Indel.normalized_similarity(_bare(read), _bare(tesseract.read_text(pixels, self.languages))))
 
     def decide(self, measures: pa.Table) -> pa.Array:
-        return reasons((pc.less(measures["ocr_engines"], self.min_agreement), "OCR engines disagree"))
+        return reasons((pc.less(measures["engine_agreement"], self.min_agreement), "OCR engines disagree"))
 
 
 def agreement(label: str | None, read: str | None) -> float | None:

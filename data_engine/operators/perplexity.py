@@ -17,15 +17,15 @@ from strict_yaml import RecipeError
 class Perplexity(Operator):
     """Drops answers and documents that a language model finds too strange, or too easy.
 
-    The measure is exp(mean negative log-likelihood in nats of every token but the first), of at most `max_tokens`
+    The measure is exp(mean negative log-likelihood in nats of every token but the first), of at most `context`
     tokens; null below two tokens. It is made on Ray, as all measures by models are.
     """
 
     needs_media: ClassVar[bool] = True
     looks_at: ClassVar[tuple[str, ...]] = ("perplexity",)
-    measured_by: ClassVar[tuple[str, ...]] = ("model", "max_tokens")
+    measured_by: ClassVar[tuple[str, ...]] = ("model", "context")
     model: str
-    max_tokens: int = 512
+    context: int = 512
     min_perplexity: float = 0.0
     max_perplexity: float = math.inf
 
@@ -36,7 +36,7 @@ class Perplexity(Operator):
         return self
 
     def measure_media(self, batch: pa.Table, store: MediaStore) -> dict[str, pa.Array]:
-        found = [perplexity(self.model, text or "", self.max_tokens) for text in batch["target"].to_pylist()]
+        found = [perplexity(self.model, text or "", self.context) for text in batch["target"].to_pylist()]
         return {"perplexity": pa.array(found, pa.float64())}
 
     def decide(self, measures: pa.Table) -> pa.Array:
@@ -46,10 +46,10 @@ class Perplexity(Operator):
         )
 
 
-def perplexity(model: str, text: str, max_tokens: int) -> float | None:
+def perplexity(model: str, text: str, context: int) -> float | None:
     """See `Perplexity`."""
     network, tokenizer = _load(model)
-    tokens = tokenizer(text, truncation=True, max_length=max_tokens, return_tensors="pt")["input_ids"]
+    tokens = tokenizer(text, truncation=True, max_length=context, return_tensors="pt")["input_ids"]
     if tokens.shape[1] < 2:
         return None
     return math.exp(network(input_ids=tokens, labels=tokens, use_cache=False).loss.item())

@@ -92,12 +92,12 @@ SUSPECT = (
 class Pii(Operator):
     """Personal data: e-mail and IP addresses, phone and card numbers, Chinese mobile and identity numbers.
 
-    `action: drop` drops samples with more than `max_count` of them; `mask` drops none, and `mask_table` takes them out.
+    `action: drop` drops samples with more than `allowed` of them; `mask` drops none, and `mask_table` takes them out.
     """
 
     looks_at: ClassVar[tuple[str, ...]] = tuple(f"pii_{kind}" for kind in KINDS)
     action: Literal["mask", "drop"] = "mask"
-    max_count: int = 0
+    allowed: int = 0
 
     def measure(self, batch: pa.Table) -> dict[str, pa.Array]:
         text = batch["text"]
@@ -113,7 +113,7 @@ class Pii(Operator):
         if self.action == "mask":
             return pa.nulls(len(measures), pa.string())
         total = np.sum([counts.to_numpy() for counts, _ in kinds], axis=0)
-        too_many = pa.array(total > self.max_count)
+        too_many = pa.array(total > self.allowed)
         return reasons(*((pc.and_(too_many, pc.greater(counts, 0)), reason) for counts, reason in kinds))
 
 

@@ -32,7 +32,7 @@ class Safety(Operator):
 
     needs_media: ClassVar[bool] = True
     looks_at: ClassVar[tuple[str, ...]] = ("unsafe",)
-    max_score: float = 0.5
+    max_unsafe: float = 0.5
 
     @model_validator(mode="after")
     def _installed(self) -> Self:
@@ -48,7 +48,7 @@ class Safety(Operator):
         return {"unsafe": pa.array(found, pa.float64())}
 
     def decide(self, measures: pa.Table) -> pa.Array:
-        return reasons((pc.greater(measures["unsafe"], self.max_score), "unsafe image"))
+        return reasons((pc.greater(measures["unsafe"], self.max_unsafe), "unsafe image"))
 
 
 def _is_image(picture: dict[str, Any] | None) -> bool:

@@ -127,14 +127,14 @@ class TaskType(Operator):
     """Says of every sample which task it is, as a path (`data_engine.taxonomy`); drops none but those not wanted.
 
     `topics` is the vocabulary of the last level, a text file of one word a line, common to rare; without it the run
-    counts one in its own corpus.
+    counts one in its own corpus: up to `num_topics` words that were seen `topic_count` times or more.
     """
 
     looks_at: ClassVar[tuple[str, ...]] = ("task_type",)
-    measured_by: ClassVar[tuple[str, ...]] = ("topics", "num_topics", "min_count")
+    measured_by: ClassVar[tuple[str, ...]] = ("topics", "num_topics", "topic_count")
     topics: str | None = None
     num_topics: int = Field(default=8000, ge=0)
-    min_count: int = Field(default=5, ge=1)
+    topic_count: int = Field(default=5, ge=1)
     unwanted: tuple[str, ...] = ()
 
     def measure(self, batch: pa.Table) -> dict[str, pa.Array]:

@@ -76,12 +76,12 @@ def _measured(
 
 
 def thresholds(column: str, settings: Mapping[str, Any]) -> list[Threshold]:
-    """The settings that bound `column`: `min_` or `max_` and the end of its name, as min_words of target_words."""
+    """The settings that bound `column`: `min_` or `max_` and its last words, as min_words of target_words."""
     return [
         Threshold(side, float(value))
         for side in ("min", "max")
         for name, value in sorted(settings.items())
-        if name.startswith(f"{side}_") and column.endswith(name.removeprefix(f"{side}_"))
+        if value is not None and name.startswith(f"{side}_") and f"_{column}".endswith(name.removeprefix(side))
     ]
 
 

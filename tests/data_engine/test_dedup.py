@@ -207,6 +207,11 @@ def test_texts_beside_different_pictures_are_not_duplicates(tmp_path: Path) -> N
     assert (found.row.tolist(), found.keeper.tolist()) == ([2], [0])
 
 
+def test_a_corpus_without_near_pairs_loses_nothing(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, [{"id": str(i), "media_keys": []} for i in range(3)], ["one two", "three", ""], 2)
+    assert len(minhash.find(rows, minhash.MinHash(), a_run(tmp_path / "run"), _folder(tmp_path)).row) == 0
+
+
 def test_less_memory_takes_more_ranges_and_finds_the_same(tmp_path: Path) -> None:
     texts = planted(5, False)
     rows = rows_of(tmp_path, [{"id": str(i), "media_keys": []} for i in range(len(texts))], texts, 100)

@@ -39,8 +39,10 @@ def test_durations(seconds: float, shown: str) -> None:
 
 def test_every_bound_of_every_operator_finds_the_column_it_bounds() -> None:
     for name, operator in OPERATORS.items():
-        settings = operator().model_dump()
-        bounds = sorted(field for field in settings if field.startswith(("min_", "max_")))
+        settings = operator.model_construct().model_dump()  # some need a model's folder
+        bounds = sorted(
+            field for field, value in settings.items() if value is not None and field.startswith(("min_", "max_"))
+        )
         found = [bound for column in operator.looks_at for bound in measures.thresholds(column, settings)]
         assert sorted(bound.value for bound in found) == sorted(settings[field] for field in bounds), name
 

@@ -165,7 +165,7 @@ def test_two_engines_confirm_each_other_on_print_and_not_on_a_wrong_reading(
     batch = pa.table({"ocr_text": [reading.text, "something else", None], "pictures": [pictures] * 3})
     operator = ocr.OcrEngines(languages=("eng",))
     measured = operator.measure_media(batch, store)
-    right, wrong, none = measured["ocr_engines"].to_pylist()
+    right, wrong, none = measured["engine_agreement"].to_pylist()
     assert right > 0.95 and wrong < 0.5 and none is None
     assert operator.decide(pa.table(measured)).to_pylist() == [None, "OCR engines disagree", None]
 

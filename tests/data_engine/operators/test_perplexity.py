@@ -49,15 +49,15 @@ def test_a_model_that_knows_nothing_is_as_perplexed_as_it_has_tokens(tmp_path: P
     assert measured(path) == [pytest.approx(vocabulary, rel=1e-5)] * 2 + [None] * 3
 
 
-@pytest.mark.parametrize("max_tokens", [512, 5])
-def test_perplexity_is_that_of_the_logits(tmp_path: Path, max_tokens: int) -> None:
+@pytest.mark.parametrize("context", [512, 5])
+def test_perplexity_is_that_of_the_logits(tmp_path: Path, context: int) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path = folder(tmp_path, blind=False)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(path).eval(), AutoTokenizer.from_pretrained(path)
-    for text, found in zip(TEXTS[:2], measured(path, max_tokens=max_tokens), strict=False):
-        tokens = tokenizer(text)["input_ids"][:max_tokens]
+    for text, found in zip(TEXTS[:2], measured(path, context=context), strict=False):
+        tokens = tokenizer(text)["input_ids"][:context]
         with torch.no_grad():
             logits = model(torch.tensor([tokens])).logits[0].double().numpy()
         chance = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))

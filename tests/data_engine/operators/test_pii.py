@@ -136,7 +136,7 @@ def test_the_operator_counts_drops_or_leaves_to_the_mask() -> None:
     assert pii.Pii(action="drop").decide(measures).to_pylist() == [
         None, "personal data: email", None, "personal data: phone"
     ]  # fmt: skip
-    assert pii.Pii(action="drop", max_count=1).decide(measures).to_pylist()[1:] == ["personal data: email", None, None]
+    assert pii.Pii(action="drop", allowed=1).decide(measures).to_pylist()[1:] == ["personal data: email", None, None]
 
 
 def test_ten_thousand_rows_of_which_few_hit() -> None:

@@ -22,12 +22,12 @@ def test_real_pictures_are_safe_and_the_greatest_score_counts(corpora: Any, tmp_
     broken = store.put_bytes(b"no image", ".png")
     images = [{"key": key, "kind": "image"} for key in [*keys, broken]]
     rows = [images[:2], images[1:2], images[2:], [None], [{"key": keys[0], "kind": "video"}]]
-    operator = safety.Safety(max_score=0.5)
+    operator = safety.Safety(max_unsafe=0.5)
     measured = operator.measure_media(pa.table({"pictures": rows}), store)
     expected = [package.Classifier().score(Image.fromarray(decode_image(path.read_bytes()))) for path in paths]
     assert measured["unsafe"].to_pylist() == pytest.approx([max(expected), expected[1], None, None, None], abs=1e-6)
     assert operator.decide(pa.table(measured)).to_pylist() == [None] * 5
-    strict = safety.Safety(max_score=min(expected) / 2)
+    strict = safety.Safety(max_unsafe=min(expected) / 2)
     assert strict.decide(pa.table(measured)).to_pylist()[:3] == ["unsafe image", "unsafe image", None]
 
 
