@@ -5,6 +5,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +19,7 @@ from data_engine.operators.image_text import Scored
 from data_engine.operators.sft import TaskType
 from data_engine.passes import run_passes
 from data_engine.recipe import Corpus
+from data_engine.rights import Rights
 from data_engine.runners.partition import RunnerName, Work
 from data_engine.select import select, statuses
 from data_engine.step import Counts, StepResult, modules
@@ -36,6 +38,7 @@ class Chain:
 def run_corpus(this: Curation, corpus: Corpus) -> Chain:
     read = _ingest(this, corpus)
     probed = _probe(this, corpus, read)
+    corpus = _with_rights(this, corpus)
     operators = judge.build(corpus.operators)
     labelled = _label(this, corpus, read, probed) if any("ocr" in name for name, _ in operators) else None
     found = labelled or read
@@ -45,6 +48,14 @@ def run_corpus(this: Curation, corpus: Corpus) -> Chain:
     decided = _decide(this, corpus, operators, measured)
     passes = run_passes(this, corpus, found, measured, decided)
     return Chain(read, probed, decided, select(this, corpus, found, measured, decided, passes))
+
+
+def _with_rights(this: Curation, corpus: Corpus) -> Corpus:
+    """The corpus with the recipe's licence policy as its first operator."""
+    if this.recipe.rights == Rights():
+        return corpus
+    first: dict[str, dict[str, Any]] = {"rights": {"policy": this.recipe.rights.model_dump()}}
+    return corpus.model_copy(update={"operators": [first, *corpus.operators]})
 
 
 def _ingest(this: Curation, corpus: Corpus) -> StepResult:

@@ -1,0 +1,152 @@
+"""The instruction job from rows to release, with planted truth: the same bytes on Spark, and nothing twice later on."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from data_engine import catalog, tables
+from data_engine.curate import curate
+from data_engine.recipe import load_recipe
+
+PLANTED = ("exact", "near", "leak", "refused", "easy", "broken")
+
+
+def row(question: str, answer: str, **more: Any) -> str:
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    return json.dumps({"conversations": turns, **more}, ensure_ascii=False)
+
+
+@pytest.fixture(scope="module")
+def problems(corpora: Any) -> list[tuple[str, str]]:
+    lines = (corpora / "champ/champ.jsonl").read_text(encoding="utf-8").splitlines()
+    found = [tuple(turn["value"] for turn in json.loads(line)["conversations"][:2]) for line in lines]
+    return [pair for pair in found if len(pair[0].split()) >= 15 and len(pair[1].split()) >= 40][:60]  # type: ignore[misc]
+
+
+def write(root: Path, problems: list[tuple[str, str]], name: str) -> Path:
+    """Rows 10 to 59 as they are, and one row of every planted kind; rows 0 to 9 are the benchmark."""
+    (root / "rows").mkdir(parents=True)
+    (root / "benchmark").mkdir()
+    (root / "benchmark/b.jsonl").write_text("\n".join(row(*pair) for pair in problems[:10]), encoding="utf-8")
+    lines = [row(*pair, task=f"math/{i % 3}") for i, pair in enumerate(problems[10:])]
+    question, answer = problems[10]
+    lines += [
+        row(f"  {question.upper()} ", answer, attribution="exact", task="math/0"),
+        row(question, answer + " Quite so.", attribution="near", task="math/0"),
+        row(problems[3][0], "No idea.", attribution="leak"),
+        row(
+            "What may be used of this, and by whom?",
+            "Nothing, by nobody.",
+            attribution="refused",
+            licence="CC-BY-NC-4.0",
+        ),
+        row("One and one?", "Two.", attribution="easy", trials=[{"correct": True, "tokens": 4}] * 4),
+        '{"conversations": [',
+    ]
+    (root / "rows/r.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    source = {"format": "conversations", "modality": "text", "task": "sft", "licence": "MIT"}
+    recipe = {
+        "root": str(root),
+        "corpus": "sft",
+        "sources": [{**source, "path": "rows"}],
+        "rights": {"refused": ["CC-BY-NC*"]},
+        "operators": [
+            {"turn_order": {}},
+            {"media_reference": {}},
+            {"difficulty": {}},
+            {"task_type": {"topic_count": 2}},
+        ],
+        "dedup": [
+            {"exact": {}},
+            {"minhash": {"threshold": 0.8}},
+            {"decontaminate": {"benchmarks": [{**source, "path": "benchmark"}]}},
+            {"balance": {"cap": 14}},
+        ],
+        "target": "samples",
+    }
+    path = root / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(problems: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sft")
+    outcome = curate(load_recipe(write(root, problems, "sft")), root / "run", runner="local")
+    assert not outcome.failed
+    return root
+
+
+def became(run: Path) -> dict[str, str]:
+    with catalog.open_catalog(run) as connection:
+        found = catalog.rows(
+            connection,
+            """SELECT s.attribution AS kind, coalesce(v.operator, v.status) AS operator FROM samples AS s
+               JOIN verdicts AS v ON v.id = s.id AND v.origin = s.origin WHERE s.attribution <> ''""",
+        )
+    return {item["kind"]: item["operator"] for item in found}
+
+
+def test_every_planted_row_goes_for_its_own_reason(done: Path) -> None:
+    assert became(done / "run") == {
+        "exact": "dedup.exact",
+        "near": "dedup.minhash",
+        "leak": "dedup.decontaminate",
+        "refused": "rights",
+        "easy": "difficulty",
+    }
+    with catalog.open_catalog(done / "run") as connection:
+        refused = catalog.rows(connection, "SELECT locator, reason FROM quarantine")
+    assert [item["locator"] for item in refused] == ["r.jsonl:56"]
+
+
+def test_the_release_is_balanced_and_says_what_it_holds(done: Path) -> None:
+    manifest = json.loads((done / "run/release/manifest.json").read_text())
+    kept = tables.read(done / "run/release/sft")
+    assert manifest["sft"]["samples"] == len(kept) == 42  # three types of at most 14
+    counts = {item["values"]: item["counts"] for item in kept["task"].value_counts().to_pylist()}
+    assert counts == {"math/0": 14, "math/1": 14, "math/2": 14}
+    recall = json.loads((catalog.steps(done / "run")["decontaminate.sft"] / "recall.json").read_text())
+    assert recall["words: as they are"]["recall"] == 1.0
+
+
+def test_the_funnel_of_passes_adds_up(done: Path) -> None:
+    rows = catalog.funnel(done / "run")
+    assert rows[0]["seen"] == 56 and rows[-1]["seen"] - rows[-1]["dropped"] == 42
+    assert [item["operator"] for item in rows if item["dropped"]] == [
+        "read", "rights", "difficulty", "dedup.exact", "dedup.minhash", "dedup.decontaminate", "dedup.balance",
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("spark")
+def test_spark_leaves_the_same_bytes(done: Path) -> None:
+    assert not curate(load_recipe(done / "sft.yaml"), done / "on_spark", runner="spark").failed
+    first, second = (
+        {
+            file.name: file.read_bytes()
+            for file in sorted((catalog.steps(done / run)["dedup.sft"] / "samples").iterdir())
+        }
+        for run in ("run", "on_spark")
+    )
+    assert first == second
+
+
+def test_a_later_release_holds_nothing_of_an_earlier_one(done: Path, problems: list[tuple[str, str]]) -> None:
+    data = yaml.safe_load((done / "sft.yaml").read_text())
+    shutil.copytree(done / "rows", done / "more")
+    new = row(
+        "Which of these words was never asked about before, and why would that be so?", "None of them was, I think."
+    )
+    with (done / "more/r.jsonl").open("a", encoding="utf-8") as file:
+        file.write(new + "\n")
+    data["sources"][0]["path"] = "more"
+    data["against"] = ["run"]
+    data["dedup"] = data["dedup"][:2]
+    (done / "later.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+    assert not curate(load_recipe(done / "later.yaml"), done / "later", runner="local").failed
+    earlier, later = (set(tables.read(done / run / "release/sft")["id"].to_pylist()) for run in ("run", "later"))
+    assert not earlier & later and len(later) == 1 + 60 - 10 - 42 + 1  # what balance left out, the leak, the new row
