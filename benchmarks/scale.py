@@ -123,12 +123,18 @@ def verdicts(folder: Path) -> dict[str, Any]:
     with duckdb.connect() as connection:
         connection.execute("SET memory_limit='6GB'")
         connection.execute(
-            f"""CREATE TABLE final AS SELECT t.kind, v.status, v.operator, count(*) AS n
+            f"""CREATE TABLE rows AS SELECT t.row, t.of, t.kind, v.status, v.operator
             FROM read_parquet('{at["ingest.sft"]}/samples/*.parquet') AS s
             JOIN read_parquet('{at["dedup.sft"]}/verdicts/*.parquet') AS v ON s.id = v.id AND s.origin = v.origin
             JOIN read_parquet('{folder}/truth/*.parquet') AS t ON t.row = CAST(substr(s.attribution, 5) AS BIGINT)
-            GROUP BY ALL"""
+            """
         )
+        connection.execute("CREATE TABLE final AS SELECT kind, status, operator, count(*) AS n FROM rows GROUP BY ALL")
+        # A copy may come before its original: then it is the original that goes. Missed is a pair of which both stay.
+        missed = connection.sql(
+            """SELECT a.kind, count(*), count(*) FILTER (b.status = 'kept' AND a.status = 'kept') FROM rows AS a
+            JOIN rows AS b ON b.row = a.of WHERE a.kind IN ('exact', 'near') GROUP BY 1 ORDER BY 1"""
+        ).fetchall()
         table = connection.sql("SELECT * FROM final ORDER BY ALL").fetchall()
         types = connection.sql(
             f"SELECT count(DISTINCT task_type) FROM read_parquet('{at['dedup.sft']}/measures/*.parquet')"
@@ -146,6 +152,7 @@ def verdicts(folder: Path) -> dict[str, Any]:
     }
     return {
         "planted": planted,
+        "pairs": [list(row) for row in missed],
         "became": [list(row) for row in table],
         "task_types": types,
         "refused": refused,
@@ -187,6 +194,8 @@ def show(found: dict[str, Any]) -> None:
     )
     for name, (seconds, cpu, size) in found["steps"].items():
         print(f"    {name:<20} {seconds:8.1f} s {cpu:8.1f} CPU-s {size / 2**20:9.1f} MiB")
+    for kind, total, both in found["pairs"]:
+        print(f"    {kind} pairs: {total:,} planted, both members kept: {both:,} ({both / total:.2%})")
     for kind, total in sorted(found["planted"].items()):
         became = ", ".join(f"{op or status} {n}" for k, status, op, n in found["became"] if k == kind)
         print(f"    {kind:<8} {total:>9,}: {became or 'refused ' + str(found['refused'])}")

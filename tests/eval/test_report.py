@@ -77,7 +77,8 @@ def test_every_part_of_a_whole_run_is_there(page: str) -> None:
 
 def test_the_page_needs_nothing_but_itself(page: str) -> None:
     assert len(page) < 6_000_000
-    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
+    # Great Expectations' pages are a site of their own, beside the gate's results: a link, not a part.
+    assert not re.search(r'(?:src|href)="(?!data:|#|\.\./steps/gate-)', page)
     assert "@import" not in page and "url(http" not in page
 
 
