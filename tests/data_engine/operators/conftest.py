@@ -44,7 +44,7 @@ def scorer(coloured_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     from data_engine.models import train_two_tower
 
     out = tmp_path_factory.mktemp("scorer")
-    train_two_tower.main(coloured_shapes, out, seconds=60, max_steps=120)
+    train_two_tower.main(coloured_shapes, out, seconds=600, max_steps=120)
     return out
 
 
@@ -54,5 +54,5 @@ def random_towers(coloured_shapes: Path, tmp_path_factory: pytest.TempPathFactor
     from data_engine.models import train_two_tower
 
     out = tmp_path_factory.mktemp("random")
-    train_two_tower.main(coloured_shapes, out, seconds=60, max_steps=1)
+    train_two_tower.main(coloured_shapes, out, seconds=600, max_steps=1)
     return out
