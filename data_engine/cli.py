@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+import time
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from rich.console import Console
@@ -20,6 +21,9 @@ from rich.table import Table
 from data_engine import catalog
 from data_engine.runners.partition import RunnerName
 from strict_yaml import RecipeError
+
+if TYPE_CHECKING:
+    from data_engine.removal import Removal
 
 app = typer.Typer(help="Curate corpora, and ask what became of every sample.", no_args_is_help=True)
 console = Console()
@@ -145,6 +149,101 @@ def whatif(
     _table("What would change", rows, ("corpus", "change", "operator", "reason", "count", "ids"))
     if not changes:
         console.print("Nothing would change.")
+
+
+@app.command()
+def diff(
+    earlier: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    later: Annotated[Path, typer.Argument(help="The folder of another, often of a newer recipe or source.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Tells what the later run keeps that the earlier did not, and the other way round, by corpus and reason.
+
+    `changed` is what comes from the same place with other content.
+    """
+    from data_engine import releases
+
+    rows = _ask(lambda: releases.diff(earlier, later))
+    if as_json:
+        typer.echo(json.dumps(rows, ensure_ascii=False, indent=1))
+        return
+    shown = [{**row, "ids": " ".join(name[:10] for name in row["ids"])} for row in rows]
+    _table(f"From {earlier} to {later}", shown, ("corpus", "change", "reason", "count", "ids"))
+    if not rows:
+        console.print("Both keep the same samples.")
+
+
+@app.command()
+def remove(
+    data: Annotated[list[Path], typer.Option(help="The folder of a run. Repeatable: each loses the samples.")],
+    sample_id: Annotated[str, typer.Option("--id", help="One sample: its id, or a unique beginning.")] = "",
+    url: Annotated[str, typer.Option(help="Whatever came from this address.")] = "",
+    licence: Annotated[str, typer.Option(help="Whatever is under such a licence, e.g. 'CC-BY-NC-*'.")] = "",
+    person: Annotated[str, typer.Option(help="Whatever names this person: text, attribution, read pictures.")] = "",
+    origin: Annotated[str, typer.Option(help="Whatever came from such a place, e.g. 'animals/birds/*'.")] = "",
+    reason: Annotated[str, typer.Option(help="Why: kept with the tombstones.")] = "removed on request",
+    dry_run: Annotated[bool, typer.Option(help="Only tell what would go.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Takes samples out of a run for good: tables, indexes, shards, and media that no other sample shows.
+
+    Lists the releases and checkpoints that held them. A tombstone (hashes only) in DIR/tombstones.jsonl keeps
+    them out of every later run. A removal that was interrupted is ended by the next call.
+    """
+    from data_engine import removal
+    from data_engine.selector import Selector
+
+    ways = {"id": sample_id, "url": url, "licence": licence, "person": person, "origin": origin}
+    given = [Selector(by, text) for by, text in ways.items() if text]  # type: ignore[arg-type]
+    if len(given) != 1:
+        fail("remove: give exactly one of --id, --url, --licence, --person, --origin")
+    found = [_ask(lambda d=folder: removal.remove(d, given[0], reason, dry_run=dry_run)) for folder in data]
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(one) for one in found], ensure_ascii=False, indent=1, default=str))
+        return
+    for one in found:
+        _show_removal(one, dry_run=dry_run)
+
+
+def _show_removal(found: "Removal", *, dry_run: bool) -> None:
+    if found.ended:
+        console.print(f"{found.data}: ended a removal that had been cut short")
+    would = "would be removed" if dry_run else "removed"
+    console.print(f"{found.data}: {len(found.ids)} samples and {len(found.media)} media {would}")
+    _table("Rows", [{"table": name, "rows": count} for name, count in found.rows.items()], ("table", "rows"))
+    _table("Shards", [{"shard": name} for name in found.shards], ("shard",))
+    held = found.held_by
+    _table("Releases that kept them", [{"run": k, "samples": v} for k, v in held.releases.items()], ("run", "samples"))
+    seen = [{"checkpoint": name, "samples": count} for name, count in held.checkpoints.items()]
+    _table("Checkpoints that may have seen them", seen, ("checkpoint", "samples"))
+    if (found.data / "report").exists() and not dry_run:
+        console.print(f"{found.data / 'report'} may still show them: `keyeforge eval report --data {found.data}`")
+
+
+@app.command()
+def gc(
+    data: DataOption = Path("build/demo"),
+    keep: Annotated[Optional[list[Path]], typer.Option(help="A run file to keep, too: a copy of run.json.")] = None,  # noqa: UP045
+    in_progress: Annotated[bool, typer.Option(help="Clear steps in progress even if younger than a day.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only tell what would go.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Clears the outputs of steps that no release needs, and media that no sample shows any longer.
+
+    A release is a run.json: that of the folder, copies of it beside it, and those given by --keep. What runs beside
+    this one compare with (`against`) stays.
+    """
+    from data_engine import releases
+
+    freed = _ask(lambda: releases.gc(data, keep or (), in_progress=in_progress, dry_run=dry_run, now=time.time()))
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(one) for one in freed], indent=1))
+        return
+    steps = [dataclasses.asdict(one) for one in freed if one.kind != "media"]
+    _table("Steps", steps, ("kind", "name", "bytes"))
+    num_media = len(freed) - len(steps)
+    word = "would be freed" if dry_run else "freed"
+    console.print(f"{len(steps)} steps and {num_media} media: {sum(one.bytes for one in freed):,} bytes {word}")
 
 
 def _table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:

@@ -226,14 +226,18 @@ def publish(folder: Path, link: Path) -> None:
 
 def corpora_counts(this: Curation) -> dict[str, dict[str, int]]:
     """Per corpus: ingested = kept + dropped + quarantined, records that could not be read among the last."""
-    result = {}
-    for corpus in this.recipe.corpora:
-        read = this.run.done[f"ingest.{corpus.corpus}"].record["counts"]
-        final = this.run.done[f"dedup.{corpus.corpus}"].record["counts"]
-        result[corpus.corpus] = {
-            "ingested": read["samples"] + read["quarantine"],
-            "kept": final["samples_kept"],
-            "dropped": final["samples_dropped"],
-            "quarantined": final["samples_quarantined"] + read["quarantine"],
-        }
-    return result
+    counts = {name: result.record["counts"] for name, result in this.run.done.items()}
+    return {
+        corpus.corpus: corpus_counts(counts[f"ingest.{corpus.corpus}"], counts[f"dedup.{corpus.corpus}"])
+        for corpus in this.recipe.corpora
+    }
+
+
+def corpus_counts(read: Mapping[str, int], final: Mapping[str, int]) -> dict[str, int]:
+    """A corpus's totals from the counts of its first step and of its last."""
+    return {
+        "ingested": read["samples"] + read["quarantine"],
+        "kept": final["samples_kept"],
+        "dropped": final["samples_dropped"],
+        "quarantined": final["samples_quarantined"] + read["quarantine"],
+    }
