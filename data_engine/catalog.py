@@ -152,7 +152,10 @@ def stages(data: Path, corpus: str) -> list[str]:
 
 
 def funnel(data: Path) -> list[dict[str, Any]]:
-    """Per corpus, how many samples each stage saw and how many it dropped, in order, from reading to kept."""
+    """Per corpus, how many samples each stage saw and how many it dropped, in order, from reading to kept.
+
+    What no recipe names (rights, tombstones) comes right after reading.
+    """
     with open_catalog(data) as connection:
         found = rows(connection, "SELECT corpus, operator, count(*) AS n FROM verdicts GROUP BY ALL")
         refused = rows(connection, "SELECT corpus, count(*) AS n FROM quarantine GROUP BY corpus")
@@ -161,7 +164,9 @@ def funnel(data: Path) -> list[dict[str, Any]]:
     funnels = []
     for corpus in sorted({row["corpus"] for row in found}):
         seen = sum(n for (name, _), n in dropped.items() if name == corpus)
-        for order, name in enumerate(["read", *stages(data, corpus)], start=-1):
+        named = stages(data, corpus)
+        others = [name for owner, name in dropped if owner == corpus and name not in {None, "read", *named}]
+        for order, name in enumerate(["read", *sorted(others), *named], start=-1):
             gone = dropped.get((corpus, name), 0)
             funnels.append({"corpus": corpus, "order": order, "operator": name, "seen": seen, "dropped": gone})
             seen -= gone
