@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_engine import ingest, judge, label, probe, tables, taxonomy
+from data_engine import ingest, judge, label, probe, tables, taxonomy, tombstones
 from data_engine.curation import Curation, row_counts
 from data_engine.judge import Sight
 from data_engine.operators.base import Operator
@@ -51,11 +52,15 @@ def run_corpus(this: Curation, corpus: Corpus) -> Chain:
 
 
 def _with_rights(this: Curation, corpus: Corpus) -> Corpus:
-    """The corpus with the recipe's licence policy as its first operator."""
-    if this.recipe.rights == Rights():
-        return corpus
-    first: dict[str, dict[str, Any]] = {"rights": {"policy": this.recipe.rights.model_dump()}}
-    return corpus.model_copy(update={"operators": [first, *corpus.operators]})
+    """The corpus with what was removed for good, and the recipe's licence policy, before all other operators."""
+    first: list[dict[str, dict[str, Any]]] = []
+    folders = [this.run.out, *(Path(this.recipe.root, release) for release in corpus.against)]
+    if known := tombstones.read(folders):
+        seen = hashlib.sha256(repr(known).encode()).hexdigest()[:12]
+        first.append({"tombstone": {"folders": [str(folder) for folder in folders], "seen": seen}})
+    if this.recipe.rights != Rights():
+        first.append({"rights": {"policy": this.recipe.rights.model_dump()}})
+    return corpus.model_copy(update={"operators": [*first, *corpus.operators]})
 
 
 def _ingest(this: Curation, corpus: Corpus) -> StepResult:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from data_engine import catalog, tables
+from data_engine.cli import app
 from data_engine.curate import curate
 from data_engine.recipe import load_recipe
 
@@ -150,3 +152,11 @@ def test_a_later_release_holds_nothing_of_an_earlier_one(done: Path, problems: l
     assert not curate(load_recipe(done / "later.yaml"), done / "later", runner="local").failed
     earlier, later = (set(tables.read(done / run / "release/sft")["id"].to_pylist()) for run in ("run", "later"))
     assert not earlier & later and len(later) == 1 + 60 - 10 - 42 + 1  # what balance left out, the leak, the new row
+
+
+def test_what_was_removed_does_not_come_back(done: Path) -> None:
+    shutil.copytree(done / "run", done / "again", symlinks=True)
+    gone = tables.read(done / "again/release/sft")["id"][0].as_py()
+    assert CliRunner().invoke(app, ["remove", "--data", str(done / "again"), "--id", gone]).exit_code == 0
+    assert not curate(load_recipe(done / "sft.yaml"), done / "again", runner="local").failed
+    assert gone not in tables.read(done / "again/release/sft")["id"].to_pylist()
