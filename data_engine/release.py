@@ -7,7 +7,7 @@ from pathlib import Path
 
 import xxhash
 
-from data_engine import tables
+from data_engine import gates, rights, tables
 from data_engine.chain import Chain
 from data_engine.curation import Curation
 from data_engine.finish import publish
@@ -16,10 +16,17 @@ from data_engine.step import Counts, StepResult, modules
 
 
 def release(this: Curation, kept: Mapping[str, Chain]) -> StepResult:
-    """A folder with each corpus's kept samples (linked, not copied), their numbers and checksums; then its name."""
+    """A folder with each corpus's kept samples (linked, not copied), their numbers and checksums; then its name.
+
+    A corpus that the gate sets aside is left out.
+    """
+    aside = gates.set_aside(this.run.done["gate"].folder)
+    kept = {name: chain for name, chain in kept.items() if name not in aside}
 
     def build(folder: Path) -> Counts:
         manifest = {name: _corpus(chain.dedup.table("samples"), folder / name) for name, chain in kept.items()}
+        parts = [part for chain in kept.values() for part in tables.parts(chain.dedup.table("samples"))]
+        rights.write_attribution(parts, this.recipe.rights, folder / "ATTRIBUTION.md")
         write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
         return {
             "samples_kept": sum(chain.dedup.record["counts"]["samples_kept"] for chain in kept.values()),
@@ -28,9 +35,9 @@ def release(this: Curation, kept: Mapping[str, Chain]) -> StepResult:
 
     result = this.run.step(
         "release",
-        config=sorted(kept),
+        config=[sorted(kept), this.recipe.rights.attribution],
         inputs=[this.run.done["gate"], *(chain.dedup for chain in kept.values())],
-        code=modules("data_engine.release"),
+        code=modules("data_engine.release", "data_engine.rights"),
         build=build,
     )
     publish(result.folder, this.run.out / "release")
