@@ -3,10 +3,10 @@
 import dataclasses
 import functools
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +24,7 @@ from data_engine.rights import Rights
 from data_engine.runners.partition import RunnerName, Work
 from data_engine.select import select, statuses
 from data_engine.step import Counts, StepResult, modules
+from data_engine.tombstones import Tombstone
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +53,30 @@ def run_corpus(this: Curation, corpus: Corpus) -> Chain:
 
 
 def _with_rights(this: Curation, corpus: Corpus) -> Corpus:
-    """The corpus with what was removed for good, and the recipe's licence policy, before all other operators."""
-    first: list[dict[str, dict[str, Any]]] = []
-    folders = [this.run.out, *(Path(this.recipe.root, release) for release in corpus.against)]
-    if known := tombstones.read(folders):
-        seen = hashlib.sha256(repr(known).encode()).hexdigest()[:12]
-        first.append({"tombstone": {"folders": [str(folder) for folder in folders], "seen": seen}})
-    if this.recipe.rights != Rights():
-        first.append({"rights": {"policy": this.recipe.rights.model_dump()}})
-    return corpus.model_copy(update={"operators": [*first, *corpus.operators]})
+    """The corpus with the recipe's licence policy before all other operators."""
+    if this.recipe.rights == Rights():
+        return corpus
+    first = {"rights": {"policy": this.recipe.rights.model_dump()}}
+    return corpus.model_copy(update={"operators": [first, *corpus.operators]})
+
+
+def _removed(this: Curation, corpus: Corpus) -> tuple[list[Tombstone], str]:
+    """All that was removed for good, and what a step's identity knows of it: the tombstones of other runs.
+
+    A removal in this run has taken its rows out of this run's steps, so that they need not be made anew.
+    """
+    others = tombstones.read(Path(this.recipe.root, release) for release in corpus.against)
+    seen = hashlib.sha256(json.dumps(others).encode()).hexdigest()[:12] if others else ""
+    return [*tombstones.read([this.run.out]), *others], seen
 
 
 def _ingest(this: Curation, corpus: Corpus) -> StepResult:
     root = Path(this.recipe.root)
+    removed, seen = _removed(this, corpus)
 
     def build(folder: Path) -> Counts:
         units = ingest.list_units(corpus, root)
-        work = functools.partial(ingest.ingest_partition, corpus=corpus, root=root, store=this.store)
+        work = functools.partial(ingest.ingest_partition, corpus=corpus, root=root, store=this.store, removed=removed)
         most = min(getattr(ingest.reader(source), "PARTITION_UNITS", 256) for source in corpus.sources)
         size = max(1, min(most, -(-len(units) // 8)))
         this.partitions(f"ingest {corpus.corpus}", work, units, size, folder, "spark")
@@ -77,10 +85,11 @@ def _ingest(this: Curation, corpus: Corpus) -> StepResult:
     return this.run.step(
         f"ingest.{corpus.corpus}",
         config={"sources": [source.model_dump() for source in corpus.sources]},
-        inputs=[ingest.fingerprint(corpus, root)],
+        inputs=[ingest.fingerprint(corpus, root), *filter(None, [seen])],
         code=modules(
             "data_engine.ingest",
             "data_engine.sample",
+            "data_engine.tombstones",
             *(f"data_engine.sources.{name}" for name in ingest.SHARED),
             *sorted({f"data_engine.sources.{source.format}" for source in corpus.sources}),
         ),
@@ -221,17 +230,19 @@ def _modules_of(operators: judge.Operators) -> list[str]:
 
 
 def _decide(this: Curation, corpus: Corpus, operators: judge.Operators, measured: StepResult) -> StepResult:
+    removed, seen = _removed(this, corpus)
+
     def build(folder: Path) -> Counts:
         measures = measured.table("measures")
         settled = [(name, _settled(operator, measures)) for name, operator in operators]
-        work = functools.partial(judge.decide_partition, operators=settled, measures=measures)
+        work = functools.partial(judge.decide_partition, operators=settled, measures=measures, removed=removed)
         this.over_parts(f"decide {corpus.corpus}", work, tables.parts(measures), folder, "local")
         return statuses(tables.parts(folder / "verdicts"))
 
     return this.run.step(
         f"decide.{corpus.corpus}",
         config=corpus.operators,
-        inputs=[measured],
-        code=modules("data_engine.judge", *_modules_of(operators)),
+        inputs=[measured, *filter(None, [seen])],
+        code=modules("data_engine.judge", "data_engine.tombstones", *_modules_of(operators)),
         build=build,
     )

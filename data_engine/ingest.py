@@ -1,13 +1,14 @@
 """Records in: units of a source read into samples, and what cannot be read into quarantine."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
 from data_engine import sample as samples
@@ -15,6 +16,7 @@ from data_engine.media import MediaStore
 from data_engine.recipe import Corpus, Source
 from data_engine.sample import Sample
 from data_engine.sources.common import Quarantined, inside
+from data_engine.tombstones import Tombstone, tombstoned
 
 UNIT_SCHEMA = pa.schema([("source", pa.int32()), ("unit", pa.string())])
 QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("corpus", "locator", "field", "reason")])
@@ -51,8 +53,13 @@ def list_units(corpus: Corpus, root: Path) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=UNIT_SCHEMA)
 
 
-def ingest_partition(table: pa.Table, *, corpus: Corpus, root: Path, store: Path) -> dict[str, pa.Table]:
-    """Units to the tables `samples` and `quarantine`. No record stops the run: its fault is its row."""
+def ingest_partition(
+    table: pa.Table, *, corpus: Corpus, root: Path, store: Path, removed: Sequence[Tombstone] = ()
+) -> dict[str, pa.Table]:
+    """Units to the tables `samples` and `quarantine`. No record stops the run: its fault is its row.
+
+    What was `removed` for good is not taken in again, nor are its media kept.
+    """
     found: list[Sample] = []
     refused: list[dict[str, Any]] = []
     for row in table.to_pylist():
@@ -61,10 +68,26 @@ def ingest_partition(table: pa.Table, *, corpus: Corpus, root: Path, store: Path
                 found.append(item)
             else:
                 refused.append(asdict(item))
+    taken = samples.to_table(found)
+    if removed:
+        taken, gone = _without(taken, removed, MediaStore(store))
+        refused += [{"corpus": corpus.corpus, "field": "", **row} for row in gone]
     return {
-        "samples": samples.to_table(found),
+        "samples": taken,
         "quarantine": pa.Table.from_pylist(refused, schema=QUARANTINE_SCHEMA),
     }
+
+
+def _without(table: pa.Table, removed: Sequence[Tombstone], store: MediaStore) -> tuple[pa.Table, list[dict[str, str]]]:
+    """The samples that may be taken in, and (locator, reason) of those that may not; their media leave the store."""
+    reason = tombstoned(table, removed)
+    gone = table.filter(pc.is_valid(reason))
+    media = {key for tomb in removed for key in tomb["media"]}
+    for key in media.intersection(gone["media"].combine_chunks().flatten().field("key").to_pylist()):
+        store.discard(key)
+    told = zip(gone["origin"].to_pylist(), reason.drop_null().to_pylist(), strict=True)
+    rows = [{"locator": origin, "reason": f"removed for good: {why}"} for origin, why in told]
+    return table.filter(pc.is_null(reason)), rows
 
 
 def _read(unit: str, corpus: Corpus, source: Source, root: Path, store: MediaStore) -> Iterator[Sample | Quarantined]:

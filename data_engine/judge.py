@@ -28,6 +28,7 @@ from data_engine.operators import (
     web_text,
 )
 from data_engine.operators.base import Operator
+from data_engine.tombstones import Tombstone, tombstoned
 
 Operators = Sequence[tuple[str, Operator]]
 
@@ -38,7 +39,6 @@ OPERATORS: Mapping[str, type[Operator]] = {
     "length": text.Length,
     "repetition": text.Repetition,
     "rights": policy.Licence,
-    "tombstone": policy.Tombstone,
     "web_text": web_text.WebText,
     "turn_order": sft.TurnOrder,
     "media_reference": sft.MediaReference,
@@ -132,19 +132,27 @@ def _batch(units: pa.Table, sight: Sight) -> pa.Table:
     return describe(pq.read_table(sight.samples / units["part"][0].as_py()), sight.probe, sight.readings)
 
 
-def decide_partition(units: pa.Table, *, operators: Operators, measures: Path) -> dict[str, pa.Table]:
-    """A part's stored measures to its verdicts, row for row."""
-    return {"verdicts": decide(pq.read_table(measures / units["part"][0].as_py()), operators)}
+def decide_partition(
+    units: pa.Table, *, operators: Operators, measures: Path, removed: Sequence[Tombstone]
+) -> dict[str, pa.Table]:
+    """A part's stored measures to its verdicts, row for row; what was `removed` for good has its own reason first."""
+    found = pq.read_table(measures / units["part"][0].as_py())
+    gone = tombstoned(found, removed) if removed else pa.nulls(len(found), pa.string())
+    return {"verdicts": decide(found, operators, gone)}
 
 
-def decide(measures: pa.Table, operators: Operators) -> pa.Table:
+def decide(measures: pa.Table, operators: Operators, gone: pa.Array | None = None) -> pa.Table:
     """Verdicts from stored measures: cheap, so a threshold moves without recomputation.
 
-    status is `quarantined` (a medium is unusable), `dropped` (by the first operator with a reason) or `kept`.
+    status is `quarantined` (a medium is unusable), `dropped` (by the first operator with a reason) or `kept`. `gone`
+    says per row why it may not come back at all, or null.
     """
     bad = measures["bad_media"]
-    reason = pc.if_else(pc.is_valid(bad), bad, pc.if_else(measures["has_target"], None, NO_TARGET))
-    operator = pc.if_else(pc.is_valid(bad), "media", pc.if_else(pc.is_valid(reason), "label", None))
+    reason, operator = bad, pc.if_else(pc.is_valid(bad), "media", None)
+    first = [("tombstone", gone)] if gone is not None else []
+    for name, found in [*first, ("label", pc.if_else(measures["has_target"], None, NO_TARGET))]:
+        operator = pc.if_else(pc.and_(pc.is_null(reason), pc.is_valid(found)), name, operator)
+        reason = pc.coalesce(reason, found)
     for name, rule in operators:
         found = pc.if_else(pc.is_valid(reason), None, rule.decide(measures))
         operator = pc.if_else(pc.is_valid(found), name, operator)

@@ -87,6 +87,13 @@ class MediaStore:
                 shutil.copyfileobj(source, file, 1 << 20)
         return key
 
+    def discard(self, key: str) -> None:
+        """Forgets `key`, if it is kept."""
+        if self.remote:
+            self.remote.discard(self._relative(key))
+        else:
+            self.path(key).unlink(missing_ok=True)
+
     def note(self, name: str) -> bytes | None:
         """A small file about the store's content, such as which address it came from; None if there is none."""
         relative = self._note(name)
@@ -136,6 +143,11 @@ class RemoteFiles:
 
     def write(self, name: str, data: bytes) -> None:
         self._files.pipe_file(f"{self._base}/{name}", data)
+
+    def discard(self, name: str) -> None:
+        if self.has(name):
+            self._files.rm_file(f"{self._base}/{name}")
+        (self._cache / name).unlink(missing_ok=True)
 
     def upload(self, path: Path, name: str) -> None:
         """By pieces, where it is large: the object appears when the last one has arrived."""

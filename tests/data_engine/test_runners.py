@@ -14,7 +14,7 @@ from data_engine.runners import partition
 from data_engine.runners.partition import RunnerName
 
 # Operators that cannot do without settings.
-NEEDED: dict[str, Any] = {"rights": {"policy": {"refused": ["GPL*"]}}, "tombstone": {"folders": ()}}
+NEEDED: dict[str, Any] = {"rights": {"policy": {"refused": ["GPL*"]}}}
 
 
 def digests(folder: Path) -> dict[str, str]:
