@@ -104,6 +104,7 @@ def measure_partition(units: pa.Table, *, operators: Operators, sight: Sight) ->
     batch = _batch(units, sight)
     columns: dict[str, Any] = {name: batch[name] for name in IDENTITY}
     columns["has_target"] = pc.greater(pc.utf8_length(batch["target"]), 0)
+    columns["language"] = text.languages(batch["target"])
     columns |= {name: batch[name] for name in (*FIRST_MEDIUM, *READINGS.names)}
     for _, operator in operators:
         columns |= operator.measure(batch)

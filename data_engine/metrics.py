@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_engine import tables
-from data_engine.describe import SPOKEN, Turns
-from data_engine.operators.text import Language
 from data_engine.sample import MODALITIES
 
 BATCH = 4096
@@ -44,7 +43,7 @@ def of_corpus(folders: Mapping[str, Path], counts: Mapping[str, int]) -> Row:
         **{f"{name}_share": counts[name] / total for name in ("kept", "dropped", "quarantined")},
         **{name: count / total for name, count in _dropped(folders["verdicts"]).items()},
         "no_target_share": _without_target(folders["measured"]) / total,
-        **{name: count / kept for name, count in _kinds(folders["samples"]).items()},
+        **{name: count / kept for name, count in _kinds(folders["samples"], folders["measures"]).items()},
         "mean_tokens": tokens / kept,
         "tokens": tokens,
         **statistics(folders["measures"]),
@@ -77,13 +76,13 @@ def _without_target(measured: Path) -> int:
     return sum(_true(pc.invert(batch["has_target"])) for batch in _batches(measured, ["has_target"]))
 
 
-def _kinds(samples: Path) -> dict[str, int]:
+def _kinds(samples: Path, measures: Path) -> dict[str, int]:
     """Kept samples by the language of their targets and by modality."""
     found = dict.fromkeys(("share_zh", "share_en", "share_other", *(f"share_{name}" for name in MODALITIES)), 0)
-    for batch in _batches(samples, ["messages", "modality"]):
-        spoken = pa.table({"target": Turns(pa.chunked_array([batch["messages"]])).joined(SPOKEN)})
-        for row in pc.value_counts(Language().measure(spoken)["language"]).to_pylist():
+    for batch in _batches(measures, ["language"]):
+        for row in pc.value_counts(batch["language"]).to_pylist():
             found[f"share_{row['values'] if row['values'] in {'zh', 'en'} else 'other'}"] += row["counts"]
+    for batch in _batches(samples, ["modality"]):
         for row in pc.value_counts(batch["modality"]).to_pylist():
             found[f"share_{row['values']}"] += row["counts"]
     return found
@@ -105,25 +104,45 @@ def _is_quantity(kind: pa.DataType) -> bool:
 
 def statistics(measures: Path) -> dict[str, float | None]:
     """`measures.<column>.<statistic>` of every quantity; what is not finite counts as null."""
-    found: dict[str, float | None] = {}
-    for column in quantities(measures):
-        rows, valid, total, low, high = 0, 0, 0.0, math.inf, -math.inf
-        for size, values in _finite(measures, column):
-            rows, valid = rows + size, valid + len(values)
-            if len(values):
-                total += float(values.sum())
-                low, high = min(low, float(values.min())), max(high, float(values.max()))
-        stated = (low, high, total / valid) if valid else (None, None, None)
-        share = 1 - valid / rows if rows else None
-        found |= {f"measures.{column}.{s}": v for s, v in zip(STATISTICS, (*stated, share), strict=True)}
-    return found
+    columns = quantities(measures)
+    tallies = {column: _Tally() for column in columns}
+    for part in tables.parts(measures):
+        with pq.ParquetFile(part) as file:
+            known = [name for name in columns if name in file.schema_arrow.names]
+            for batch in file.iter_batches(BATCH, columns=known):
+                for column in known:
+                    tallies[column].add(batch[column])
+    return {
+        f"measures.{c}.{s}": v for c, tally in tallies.items() for s, v in zip(STATISTICS, tally.told(), strict=True)
+    }
 
 
-def _finite(measures: Path, column: str) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
-    """(rows, finite values) of a column, batch by batch."""
-    for batch in _batches(measures, [column]):
-        values = batch[column].drop_null().cast(pa.float64()).to_numpy(zero_copy_only=False)
-        yield len(batch), values[np.isfinite(values)]
+@dataclass(slots=True)
+class _Tally:
+    """What is known of a column after some of its batches."""
+
+    rows: int = 0
+    valid: int = 0
+    total: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+
+    def add(self, values: pa.Array) -> None:
+        finite = _finite_of(values)
+        self.rows, self.valid = self.rows + len(values), self.valid + len(finite)
+        if len(finite):
+            self.total += float(finite.sum())
+            self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
+
+    def told(self) -> tuple[float | None, ...]:
+        """The values of `STATISTICS`."""
+        share = 1 - self.valid / self.rows if self.rows else None
+        return (self.low, self.high, self.total / self.valid, share) if self.valid else (None, None, None, share)
+
+
+def _finite_of(values: pa.Array) -> npt.NDArray[np.float64]:
+    found: npt.NDArray[np.float64] = values.drop_null().cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return found[np.isfinite(found)]
 
 
 def drift(now: Row, before: Row) -> dict[str, float]:
@@ -177,9 +196,15 @@ def psi(now: Path, before: Path | None, column: str) -> float | None:
     """The population stability index of a measure between two tables of kept samples."""
     if before is None:
         return None
-    empty = np.zeros(1 << _BITS, np.int64)
-    made = [sum((sketch(v) for _, v in _finite(folder, column)), empty) for folder in (now, before)]
-    return stability(made[0], made[1])
+    return stability(_sketched(now, column), _sketched(before, column))
+
+
+def _sketched(folder: Path, column: str) -> npt.NDArray[np.int64]:
+    """The sketch of a column over all parts."""
+    whole = np.zeros(1 << _BITS, np.int64)
+    for batch in _batches(folder, [column]):
+        whole += sketch(_finite_of(batch[column]))
+    return whole
 
 
 def earlier(rows: Path, corpus: str) -> Row | None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 TABLE_SIZE = 0x30000  # planes 0 to 2; what lies beyond is Han: words alone, unfolded
 SEPARATOR, LETTER, ALONE = 0, 1, 2
-ALPHA, ENDS, SPACE, HAN = 1, 2, 4, 8
+ALPHA, ENDS, SPACE, HAN, LATIN = 1, 2, 4, 8, 16
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 INIT = np.uint64(0xCBF29CE484222325)
 
@@ -33,7 +33,7 @@ def tables() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
 
 @functools.cache
 def traits() -> npt.NDArray[np.uint8]:
-    """Per code point the flags ALPHA, ENDS (a sentence), SPACE and HAN."""
+    """Per code point the flags ALPHA, ENDS (a sentence), SPACE, HAN and LATIN."""
     with np.load(Path(__file__).with_name("letters.npz")) as found:
         flags: npt.NDArray[np.uint8] = found["traits"]
         return flags
@@ -50,6 +50,27 @@ def text_buffers(text: pa.Array | pa.ChunkedArray) -> tuple[npt.NDArray[np.uint8
         return np.zeros(0, np.uint8), np.zeros(len(flat) + 1, np.int64)
     bounds = np.frombuffer(offsets, width)[flat.offset : flat.offset + len(flat) + 1].astype(np.int64)
     return (np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)), bounds
+
+
+def count_words(text: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """How many words each text has; nulls have none."""
+    data, offsets = text_buffers(text)
+    counts: npt.NDArray[np.int64] = _count_words(data, offsets, *tables())
+    return counts
+
+
+def duplicate_share(text: pa.Array | pa.ChunkedArray, n: int) -> npt.NDArray[np.float64]:
+    """Per text: 1 - distinct word n-grams / word n-grams, 0 for texts of fewer than n words."""
+    data, offsets = text_buffers(text)
+    share: npt.NDArray[np.float64] = _duplicate_share(data, offsets, *tables(), n)
+    return share
+
+
+def count_letters(text: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """[N, 5] per text: characters that are not white space, letters, Han, Latin, and runs of Latin letters."""
+    data, offsets = text_buffers(text)
+    counts: npt.NDArray[np.int64] = _count_letters(data, offsets, traits())
+    return counts
 
 
 @numba.njit(cache=True, inline="always")
@@ -120,3 +141,55 @@ def shingles(words, count, n, out):  # type: ignore[no-untyped-def]
             state = state * MULTIPLIER + word
         out[first] = mix(state)
     return count - size + 1
+
+
+@numba.njit(cache=True)
+def _longest(offsets):  # type: ignore[no-untyped-def]
+    longest = 1
+    for text in range(len(offsets) - 1):
+        longest = max(longest, offsets[text + 1] - offsets[text])
+    return longest
+
+
+@numba.njit(cache=True)
+def _count_words(data, offsets, folded, kind):  # type: ignore[no-untyped-def]
+    result, words = np.empty(len(offsets) - 1, np.int64), np.empty(_longest(offsets), np.uint64)
+    for text in range(len(offsets) - 1):
+        result[text] = hash_words(data, offsets[text], offsets[text + 1], folded, kind, words)
+    return result
+
+
+@numba.njit(cache=True)
+def _duplicate_share(data, offsets, folded, kind, n):  # type: ignore[no-untyped-def]
+    result, longest = np.zeros(len(offsets) - 1, np.float64), _longest(offsets)
+    words, grams = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
+    for text in range(len(offsets) - 1):
+        count = hash_words(data, offsets[text], offsets[text + 1], folded, kind, words)
+        if count < n:
+            continue
+        count = shingles(words, count, n, grams)
+        ordered = np.sort(grams[:count])
+        distinct = 1
+        for place in range(1, count):
+            distinct += ordered[place] != ordered[place - 1]
+        result[text] = 1.0 - distinct / count
+    return result
+
+
+@numba.njit(cache=True)
+def _count_letters(data, offsets, flags):  # type: ignore[no-untyped-def]
+    result = np.zeros((len(offsets) - 1, 5), np.int64)
+    for text in range(len(offsets) - 1):
+        row, at, inside = result[text], offsets[text], False
+        while at < offsets[text + 1]:
+            point, size = decode(data, at)
+            at += size
+            seen = flags[point] if point < TABLE_SIZE else np.uint8(ALPHA | HAN)
+            latin = seen & LATIN != 0
+            row[0] += seen & SPACE == 0
+            row[1] += seen & ALPHA != 0
+            row[2] += seen & HAN != 0
+            row[3] += latin
+            row[4] += latin and not inside
+            inside = latin
+    return result

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from data_engine import demo_corpora, machine
 from tests import small_corpora as small
 
 machine.prepare()
+settings.register_profile("any speed")  # no test depends on how fast it runs
+settings.load_profile("any speed")
 
 
 class Corpora:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from data_engine.words import ALONE, ALPHA, ENDS, HAN, LETTER, SPACE, TABLE_SIZE
+from data_engine.words import ALONE, ALPHA, ENDS, HAN, LATIN, LETTER, SPACE, TABLE_SIZE
 
 UNSPACED = (
     (0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF),
@@ -41,11 +41,13 @@ def make() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
 
 
 def traits() -> npt.NDArray[np.uint8]:
-    """Per code point a set of flags: a letter, an end of a sentence, white space, Han."""
+    """Per code point a set of flags: a letter, an end of a sentence, white space, Han, Latin."""
     found = np.zeros(TABLE_SIZE, np.uint8)
     for point in range(TABLE_SIZE):
         letter = chr(point)
         found[point] = (ALPHA if letter.isalpha() else 0) | (SPACE if letter.isspace() else 0)
+        if letter.isalpha() and "LATIN" in unicodedata.name(letter, ""):
+            found[point] |= LATIN
     for letter in TERMINAL:
         found[ord(letter)] |= ENDS
     for first, last in ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2FA1F)):

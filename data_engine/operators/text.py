@@ -3,22 +3,16 @@
 from typing import ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_engine.operators.base import Operator, reasons
-
-_HAN = r"\p{Han}"
-
-
-def _share(count: pa.Array, total: pa.Array) -> pa.Array:
-    return pc.divide(pc.cast(count, pa.float64()), pc.cast(pc.max_element_wise(total, 1), pa.float64()))
+from data_engine.words import count_letters, count_words, duplicate_share
 
 
-def words(text: pa.Array) -> pa.Array:
-    """Each text as a list of words; every Han character is a word of its own."""
-    spaced = pc.replace_substring_regex(text, rf"({_HAN})", r" \1 ")
-    return pc.utf8_split_whitespace(pc.utf8_trim_whitespace(spaced))
+def _share(count: npt.NDArray[np.int64], total: npt.NDArray[np.int64]) -> pa.Array:
+    return pa.array(count / np.maximum(total, 1))
 
 
 class TextQuality(Operator):
@@ -34,15 +28,12 @@ class TextQuality(Operator):
     min_letter_share: float = 0.5
 
     def measure(self, batch: pa.Table) -> dict[str, pa.Array]:
-        text = batch["text"]
-        length = pc.count_substring_regex(text, r"\S")
-        latin_words = pc.count_substring_regex(text, r"[\p{Latin}]+")
-        latin_letters = pc.count_substring_regex(text, r"\p{Latin}")
+        visible, letters, han, latin, latin_runs = count_letters(batch["text"]).T
         return {
-            "num_words": pc.list_value_length(words(text)),
-            "mean_word_length": _share(latin_letters, latin_words),
-            "letter_share": _share(pc.count_substring_regex(text, r"\p{L}"), length),
-            "han_share": _share(pc.count_substring_regex(text, _HAN), length),
+            "num_words": pa.array(count_words(batch["text"])),
+            "mean_word_length": _share(latin, latin_runs),
+            "letter_share": _share(letters, visible),
+            "han_share": _share(han, visible),
         }
 
     def decide(self, measures: pa.Table) -> pa.Array:
@@ -64,7 +55,7 @@ class Length(Operator):
     max_words: int = 200
 
     def measure(self, batch: pa.Table) -> dict[str, pa.Array]:
-        return {"target_words": pc.list_value_length(words(batch["target"]))}
+        return {"target_words": pa.array(count_words(batch["target"]))}
 
     def decide(self, measures: pa.Table) -> pa.Array:
         count = measures["target_words"]
@@ -83,44 +74,27 @@ class Repetition(Operator):
     max_duplicate_ngram_share: float = 0.3
 
     def measure(self, batch: pa.Table) -> dict[str, pa.Array]:
-        return {"duplicate_ngram_share": pa.array(duplicate_ngram_share(words(batch["target"]), self.n))}
+        return {"duplicate_ngram_share": pa.array(duplicate_share(batch["target"], self.n))}
 
     def decide(self, measures: pa.Table) -> pa.Array:
         share = measures["duplicate_ngram_share"]
         return reasons((pc.greater(share, self.max_duplicate_ngram_share), "repeats itself"))
 
 
-def duplicate_ngram_share(tokens: pa.Array, n: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Per row: 1 - distinct n-grams / n-grams, 0 for rows shorter than n. One pass over all rows at once."""
-    tokens = tokens.combine_chunks() if isinstance(tokens, pa.ChunkedArray) else tokens
-    codes = pc.index_in(tokens.flatten(), value_set=pc.unique(tokens.flatten())).to_numpy(zero_copy_only=False)
-    lengths = pc.fill_null(pc.list_value_length(tokens), 0).to_numpy(zero_copy_only=False)
-    row = np.repeat(np.arange(len(lengths)), lengths)
-    count = max(len(codes) - n + 1, 0)
-    within = row[:count] == row[n - 1 : n - 1 + count]
-    grams = np.stack([row[:count], *(codes[i : i + count] for i in range(n))], axis=1)[within]
-    total = np.bincount(grams[:, 0], minlength=len(lengths))
-    distinct = np.bincount(np.unique(grams, axis=0)[:, 0], minlength=len(lengths))
-    share: np.ndarray[tuple[int], np.dtype[np.float64]] = (
-        1.0 - distinct / np.maximum(total, 1) * (total > 0) - (total == 0)
-    )
-    return share
-
-
 class Language(Operator):
-    """Keeps texts in the allowed languages, told apart by script: `zh` where Han characters are common."""
+    """Keeps targets in the allowed languages; every sample's `language` is measured (see `languages`)."""
 
     looks_at: ClassVar[tuple[str, ...]] = ("language",)
     allowed: tuple[Literal["en", "zh"], ...] = ("en", "zh")
 
-    def measure(self, batch: pa.Table) -> dict[str, pa.Array]:
-        text = batch["target"]
-        letters = pc.count_substring_regex(text, r"\p{L}")
-        han = _share(pc.count_substring_regex(text, _HAN), letters)
-        latin = _share(pc.count_substring_regex(text, r"\p{Latin}"), letters)
-        other = pc.if_else(pc.greater(latin, 0.7), "en", "other")
-        return {"language": pc.if_else(pc.greater(han, 0.2), "zh", pc.if_else(pc.equal(letters, 0), "none", other))}
-
     def decide(self, measures: pa.Table) -> pa.Array:
         known = pc.is_in(measures["language"], value_set=pa.array(self.allowed))
         return reasons((pc.invert(known), "language not wanted"))
+
+
+def languages(text: pa.Array) -> pa.Array:
+    """Per text `zh` (over a fifth of the letters are Han), `en` (most are Latin), `other`, or `none` (no letter)."""
+    _, letters, han, latin, _ = count_letters(text).T
+    share = np.maximum(letters, 1)
+    found = np.where(latin / share > 0.7, "en", "other")
+    return pa.array(np.where(letters == 0, "none", np.where(han / share > 0.2, "zh", found)), pa.string())

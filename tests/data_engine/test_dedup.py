@@ -40,7 +40,7 @@ def brute(values: npt.NDArray[np.uint64], radius: int) -> list[list[int]]:
     return found
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 1000), radius=st.integers(0, 15))
 def test_all_near_pairs_are_found(seed: int, radius: int) -> None:
     assert near_pairs(hashes(seed), radius).tolist() == brute(hashes(seed), radius)

@@ -35,7 +35,7 @@ def test_every_corpus_must_hold(tmp_path: Path) -> None:
 BOUND = st.none() | st.sampled_from([0.0, 0.005, 0.01, 0.4, 5.0, 6.0, 90.0])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.sampled_from(["kept", "duplicate_share"]), BOUND, BOUND), min_size=1, max_size=6))
 def test_any_suite_says_what_plain_comparison_says(
     tmp_path_factory: pytest.TempPathFactory, rules: list[tuple[str, float | None, float | None]]

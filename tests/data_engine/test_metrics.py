@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_engine import metrics, sample, tables
+from data_engine.operators.text import languages
 from data_engine.sample import Sample, assistant, document, user
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
@@ -86,7 +87,10 @@ def test_shares_of_a_planted_corpus(tmp_path: Path) -> None:
     columns = dict(zip(("status", "operator", "reason"), map(list, zip(*verdicts, strict=True)), strict=True))
     tables.write(pa.table({"id": list("abcdefghi"), **columns}), tmp_path / "verdicts" / "part-00000.parquet")
     tables.write(pa.table({"tokens": [10, 20, 30, 40, 50]}), tmp_path / "tokens" / "part-00000.parquet")
-    tables.write(pa.table({"num_words": [5, 1, 2, None, 6]}), tmp_path / "measures" / "part-00000.parquet")
+    spoken = languages(pa.array([*said, "The street camera sees a car"]))
+    tables.write(
+        pa.table({"num_words": [5, 1, 2, None, 6], "language": spoken}), tmp_path / "measures" / "part-00000.parquet"
+    )
     tables.write(pa.table({"has_target": [True] * 8 + [False]}), tmp_path / "measured" / "part-00000.parquet")
     folders = {name: tmp_path / name for name in ("samples", "verdicts", "tokens", "measures", "measured")}
     row = metrics.of_corpus(folders, {"ingested": 10, "kept": 5, "dropped": 4, "quarantined": 1})

@@ -16,7 +16,7 @@ def pool(seed: int, count: int = 600, spread: float = 1.2) -> Pool:
     return Pool(modality, random.lognormal(4.5, spread, count).astype(np.int64) + 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10_000), spread=st.floats(0.0, 2.0), repeats=st.integers(1, 3))
 def test_shares_are_exact_to_one_sample(seed: int, spread: float, repeats: int) -> None:
     mixed = pool(seed, spread=spread)

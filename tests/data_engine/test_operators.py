@@ -1,7 +1,9 @@
 """Operators against brute force, planted text and closed forms."""
 
 import math
+import unicodedata
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import imagehash
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_engine import image_measures, judge
+from data_engine import image_measures, judge, words
 from data_engine.operators import ocr, text
 from data_engine.operators.base import Operator
 
@@ -31,25 +33,46 @@ def brute_duplicate_share(words: list[str], n: int) -> float:
 
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=12), max_size=8), st.integers(1, 4))
 def test_duplicate_ngrams_equal_brute_force(rows: list[list[str]], n: int) -> None:
-    found = text.duplicate_ngram_share(pa.array(rows, pa.list_(pa.string())), n)
+    found = words.duplicate_share(pa.array([" ".join(row) for row in rows], pa.string()), n)
     assert found.tolist() == pytest.approx([brute_duplicate_share(row, n) for row in rows])
 
 
 def test_every_han_character_is_a_word() -> None:
-    assert text.words(pa.array(["红色的 frog!"])).to_pylist() == [["红", "色", "的", "frog!"]]
+    assert words.count_words(pa.array(["红色的 frog!", None, "", "紅色 ＡＢ c3"])).tolist() == [4, 0, 0, 4]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], max_codepoint=words.TABLE_SIZE - 1)), max_size=6))
+def test_letters_are_counted_as_unicode_has_them(rows: list[str]) -> None:
+    """Against Python's own tables, character by character."""
+    for value, counts in zip(rows, words.count_letters(pa.array(rows, pa.string())).tolist(), strict=True):
+        names = [unicodedata.name(letter, "") if letter.isalpha() else "" for letter in value]
+        latin = ["LATIN" in name for name in names]
+        assert counts == [
+            sum(not letter.isspace() for letter in value),
+            sum(letter.isalpha() for letter in value),
+            sum(name.startswith("CJK") and "IDEOGRAPH" in name for name in names),
+            sum(latin),
+            sum(here and not before for before, here in pairwise([False, *latin])),
+        ]
+
+
+def test_latin_runs_and_scripts_of_one_text() -> None:
+    assert words.count_letters(pa.array(["Ünder 紅色 Ａb, кот 12"])).tolist() == [[15, 12, 2, 7, 2]]
 
 
 def test_text_quality_tells_prose_from_the_rest() -> None:
     prose = "The package manager keeps a record of every file that it has installed on this system."
     chinese = "软件包管理器会记录它在系统上安装的每一个文件。"
-    table = "+----+----+ | -- | == | 12 | 34 | 56 | 78 | 90 | 11 | 22 |"
+    table = "+----+----+ | -- | == | 12 | 34 | 56 | 78 | 90 | 11 | 22 | 33 | 44 |"
     letters = "a b c d e f g h i j k l m n"
     found = verdicts(text.TextQuality(), text=[prose, chinese, table, letters, "Too short."])
     assert found == [None, None, "mostly symbols", "words too short", "too few words"]
 
 
 def test_language_by_script() -> None:
-    found = verdicts(text.Language(allowed=("en", "zh")), target=["A frog.", "一只青蛙。", "Лягушка.", "12345"])
+    spoken = text.languages(pa.array(["A frog.", "一只青蛙。", "Лягушка.", "12345"])).to_pylist()
+    assert spoken == ["en", "zh", "other", "none"]
+    found = verdicts(text.Language(allowed=("en", "zh")), language=spoken)
     assert found == [None, None, "language not wanted", "language not wanted"]
 
 

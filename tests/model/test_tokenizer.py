@@ -12,7 +12,7 @@ from model.visual_tokens import SPECIAL_TOKENS
 from tests.model.conftest import TEXTS
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Mn", "Mc"]), max_size=60))
 def test_text_survives(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
     import unicodedata

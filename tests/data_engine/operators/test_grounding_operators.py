@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data_engine import grounding as g
@@ -24,14 +24,12 @@ def verdicts(operator: Operator, **columns: list[Any]) -> list[str | None]:
     return found
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.tuples(COORDINATE, COORDINATE), min_size=3, max_size=7, unique=True))
 def test_crossing_is_what_shapely_says(points: list[tuple[int, int]]) -> None:
     simple = shapely.LinearRing(points).is_simple
     assert grounding.crosses_itself(np.array(points, np.int64)) is not simple
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.tuples(COORDINATE, COORDINATE), min_size=3, max_size=7, unique=True))
 def test_area_is_what_shapely_says(points: list[tuple[int, int]]) -> None:
     ring = shapely.LinearRing(points)
@@ -48,7 +46,6 @@ BOX = st.builds(
 )
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.lists(BOX, min_size=2, max_size=6))
 def test_iou_is_what_shapely_says(boxes: list[tuple[int, ...]]) -> None:
     expected = 0.0

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import scipy.stats
 import shapely
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
@@ -99,7 +99,6 @@ def test_medians_are_those_of_statistics(rows: list[list[float]]) -> None:
     np.testing.assert_allclose(ocr.medians(values, row, len(rows)), expected)
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.permutations(range(7)))
 def test_order_of_one_column_is_kendalls_tau(places: list[int]) -> None:
     boxes = np.array([[5.0, 20 * n, 300, 20 * n + 15] for n in range(7)])
@@ -120,7 +119,6 @@ BOX = st.tuples(*[st.integers(0, 9)] * 4).map(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(BOX, max_size=5), min_size=1, max_size=4))
 def test_union_area_is_what_shapely_says(rows: list[list[tuple[int, ...]]]) -> None:
     flat = np.array([box for row in rows for box in row], np.float64).reshape(-1, 4)

@@ -70,7 +70,7 @@ def repeated(found: list[str], n: int) -> int:
     return chars
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=texts())
 def test_the_scan_says_what_plain_python_says(text: str) -> None:
     found = {name: column[0].as_py() for name, column in scan(pa.array([text])).items()}
