@@ -93,7 +93,10 @@ def type_names(words: Sequence[str]) -> list[str]:
 
 
 def grow(ground: Soil, chunk: int, rows: int, folder: Path) -> None:
-    """Writes one chunk: `raw/<n>/chunk-….jsonl` and the truth `truth/chunk-….parquet`."""
+    """Writes one chunk: `raw/<n>/chunk-….jsonl` and, last, the truth `truth/chunk-….parquet`; not again if there."""
+    known = folder / "truth" / f"chunk-{chunk:05d}.parquet"
+    if known.exists():
+        return
     random = np.random.default_rng([20251123, chunk])
     kind = random.choice(len(KINDS), rows, p=SHARES)
     kind[0] = 0
@@ -111,8 +114,9 @@ def grow(ground: Soil, chunk: int, rows: int, folder: Path) -> None:
         target.write_bytes(b"\n".join(lines[number::FILES]) + b"\n")
     truth = pa.table({"row": chunk * CHUNK + np.arange(rows), "kind": pa.array([KINDS[k] for k in kind])})
     truth = truth.append_column("of", pa.array(chunk * CHUNK + of))
-    (folder / "truth").mkdir(exist_ok=True)
-    pq.write_table(truth, folder / "truth" / f"chunk-{chunk:05d}.parquet")
+    known.parent.mkdir(exist_ok=True)
+    pq.write_table(truth, known.with_suffix(".writing"))
+    known.with_suffix(".writing").replace(known)
 
 
 def _texts(

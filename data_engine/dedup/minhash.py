@@ -7,6 +7,7 @@ would need more is taken in ranges of its hash values.
 """
 
 import functools
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from data_engine.dedup import minhash_kernels as kernels
 from data_engine.dedup.components import flatten
 from data_engine.dedup.rows import Drops, Part, Rows
 from data_engine.describe import SPOKEN, Turns
+from data_engine.media import write_atomic
 from data_engine.words import tables as word_tables
 from data_engine.words import text_buffers
 from strict_yaml import Strict
@@ -135,20 +137,23 @@ def pictures_of(part: Part) -> npt.NDArray[np.uint64]:
 def _candidates(rows: Rows, signatures: Sequence[Path], config: MinHash, this: Curation, folder: Path) -> Ints:
     """Pairs of rows that share a bucket in some band, each once."""
     np.save(folder / "alive.npy", rows.alive)
-    ranges = num_ranges(len(rows), config.memory_mb)
+    ranges, need = memory_plan(len(rows), config.memory_mb)
+    plan = {"rows": len(rows), "bands": config.layout[0], "ranges": ranges, "mib_a_worker": need}
+    write_atomic(folder / "memory.json", json.dumps(plan).encode())
     cells = [(band, part) for band in range(config.layout[0]) for part in range(ranges)]
     units = pa.table({"band": [band for band, _ in cells], "range": [part for _, part in cells]})
     work = functools.partial(_band_partition, signatures=signatures, alive=folder / "alive.npy", ranges=ranges)
-    this.partitions("minhash buckets", work, units, 1, folder / "buckets", "spark")
+    this.partitions(f"minhash buckets, {need:,} MiB each", work, units, 1, folder / "buckets", "spark")
     found = tables.read(folder / "buckets" / "pairs")
     packed = np.unique(found["pair"].to_numpy())
     return np.stack([packed >> np.uint64(32), packed & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
 
 
-def num_ranges(num_rows: int, memory_mb: int) -> int:
-    """In how many ranges of hash values a band is taken so that sorting one stays within the memory."""
+def memory_plan(num_rows: int, memory_mb: int) -> tuple[int, int]:
+    """(ranges of hash values in which a band is taken, MiB that sorting one of them takes), before any work."""
     assert num_rows < 1 << 32
-    return max(1, -(-num_rows * _BYTES_PER_ROW // (memory_mb << 20)))
+    ranges = max(1, -(-num_rows * _BYTES_PER_ROW // (memory_mb << 20)))
+    return ranges, -(-num_rows * _BYTES_PER_ROW // ranges >> 20)
 
 
 def _band_partition(units: pa.Table, *, signatures: Sequence[Path], alive: Path, ranges: int) -> dict[str, pa.Table]:
