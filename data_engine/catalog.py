@@ -151,35 +151,39 @@ def stages(data: Path, corpus: str) -> list[str]:
     return list(dict.fromkeys([*names, *(f"dedup.{name}" for name in passes)]))
 
 
-def funnel(data: Path) -> list[dict[str, Any]]:
-    """Per corpus, how many samples each stage saw and how many it dropped, in order, from reading to kept.
+def funnel(data: Path, *, by_source: bool = False) -> list[dict[str, Any]]:
+    """Per corpus (or source), how many samples each stage saw and how many it dropped, from reading to kept.
 
-    What no recipe names (rights, tombstones) comes right after reading.
+    What no recipe names (rights, tombstones) comes right after reading. `source` is null where corpora are whole.
     """
+    source = "source" if by_source else "NULL"
     with open_catalog(data) as connection:
-        found = rows(connection, "SELECT corpus, operator, count(*) AS n FROM verdicts GROUP BY ALL")
-        refused = rows(connection, "SELECT corpus, count(*) AS n FROM quarantine GROUP BY corpus")
-    dropped = {(row["corpus"], row["operator"]): row["n"] for row in found}
-    dropped |= {(row["corpus"], "read"): row["n"] for row in refused}
+        query = f"SELECT corpus, {source} AS source, {{}} AS operator, count(*) AS n FROM {{}} GROUP BY ALL"
+        found = rows(connection, query.format("operator", "verdicts"))
+        found += rows(connection, query.format("'read'", "quarantine")) if has(connection, "quarantine") else []
     funnels = []
-    for corpus in sorted({row["corpus"] for row in found}):
-        seen = sum(n for (name, _), n in dropped.items() if name == corpus)
-        named = stages(data, corpus)
-        others = [name for owner, name in dropped if owner == corpus and name not in {None, "read", *named}]
-        for order, name in enumerate(["read", *sorted(others), *named], start=-1):
-            gone = dropped.get((corpus, name), 0)
-            funnels.append({"corpus": corpus, "order": order, "operator": name, "seen": seen, "dropped": gone})
-            seen -= gone
+    for corpus, place in sorted({(row["corpus"], row["source"]) for row in found}, key=str):
+        mine = {row["operator"]: row["n"] for row in found if (row["corpus"], row["source"]) == (corpus, place)}
+        seen, named = sum(mine.values()), stages(data, corpus)
+        others = sorted(name for name in mine if name not in {None, "read", *named})
+        for order, name in enumerate(["read", *others, *named], start=-1):
+            row = {"corpus": corpus, "source": place, "order": order, "operator": name, "seen": seen}
+            funnels.append({**row, "dropped": mine.get(name, 0)})
+            seen -= mine.get(name, 0)
     return funnels
 
 
+# A verdict's reason without the sample or the benchmark it names: what reasons are counted by.
+REASON_KIND = """CASE WHEN reason LIKE 'duplicate of %' THEN 'duplicate'
+    WHEN operator = 'dedup.decontaminate' THEN 'shows what a benchmark asks' ELSE reason END"""
+
+
 def reasons(data: Path) -> list[dict[str, Any]]:
-    """Per corpus and reason: how many samples were dropped or quarantined (duplicates counted as one reason)."""
+    """Per corpus and reason: how many samples were dropped or quarantined."""
     with open_catalog(data) as connection:
         found = rows(
             connection,
-            """SELECT corpus, status, operator,
-                      CASE WHEN operator LIKE 'dedup.%' THEN 'duplicate' ELSE reason END AS reason, count(*) AS count
+            f"""SELECT corpus, status, operator, {REASON_KIND} AS reason, count(*) AS count
                FROM verdicts WHERE status <> 'kept' GROUP BY ALL""",
         )
         if has(connection, "quarantine"):

@@ -23,7 +23,7 @@ from data_engine.recipe import Corpus
 from data_engine.rights import Rights
 from data_engine.runners.partition import RunnerName, Work
 from data_engine.select import select, statuses
-from data_engine.step import Counts, StepResult, modules
+from data_engine.step import Counts, StepResult
 from data_engine.tombstones import Tombstone
 
 
@@ -86,7 +86,7 @@ def _ingest(this: Curation, corpus: Corpus) -> StepResult:
         f"ingest.{corpus.corpus}",
         config={"sources": [source.model_dump() for source in corpus.sources]},
         inputs=[ingest.fingerprint(corpus, root), *filter(None, [seen])],
-        code=modules(
+        code=(
             "data_engine.ingest",
             "data_engine.sample",
             "data_engine.tombstones",
@@ -111,7 +111,7 @@ def _probe(this: Curation, corpus: Corpus, read: StepResult) -> StepResult:
         f"probe.{corpus.corpus}",
         config=this.recipe.frames.model_dump(),
         inputs=[read],
-        code=modules("data_engine.probe", "data_engine.image_measures", "data_engine.video", "data_engine.media"),
+        code=("data_engine.probe", "data_engine.image_measures", "data_engine.video", "data_engine.media"),
         build=build,
     )
 
@@ -147,7 +147,7 @@ def _label(this: Curation, corpus: Corpus, read: StepResult, probed: StepResult)
         f"ocr.{corpus.corpus}",
         config={"engine": "rapidocr"},
         inputs=[read, probed],
-        code=modules("data_engine.label", "data_engine.models.ocr"),
+        code=("data_engine.label", "data_engine.models.ocr"),
         build=build,
     )
 
@@ -167,7 +167,7 @@ def _with_topics(this: Curation, corpus: Corpus, found: StepResult, operator: Op
         f"taxonomy.{corpus.corpus}",
         config=[operator.num_topics, operator.topic_count],
         inputs=[found],
-        code=modules("data_engine.taxonomy"),
+        code=("data_engine.taxonomy",),
         build=build,
     )
     return operator.model_copy(update={"topics": str(result.folder / "topics.txt")})
@@ -213,7 +213,7 @@ def _measure_step(
         f"{name}.{corpus.corpus}",
         config=judge.measured_config(operators),
         inputs=inputs,
-        code=modules("data_engine.judge", "data_engine.describe", *_modules_of(operators)),
+        code=("data_engine.judge", "data_engine.describe", *_modules_of(operators)),
         build=build,
     )
 
@@ -243,6 +243,6 @@ def _decide(this: Curation, corpus: Corpus, operators: judge.Operators, measured
         f"decide.{corpus.corpus}",
         config=corpus.operators,
         inputs=[measured, *filter(None, [seen])],
-        code=modules("data_engine.judge", "data_engine.tombstones", *_modules_of(operators)),
+        code=("data_engine.judge", "data_engine.tombstones", *_modules_of(operators)),
         build=build,
     )

@@ -90,12 +90,16 @@ def _span(item: dict[str, Any]) -> str:
 
 
 @app.command()
-def funnel(data: DataOption = Path("build/demo")) -> None:
-    """Shows, per corpus, how many samples each step saw and dropped."""
-    rows = _ask(lambda: catalog.funnel(data))
-    for corpus in dict.fromkeys(row["corpus"] for row in rows):
-        mine = [{**row, "left": row["seen"] - row["dropped"]} for row in rows if row["corpus"] == corpus]
-        _table(corpus, mine, ("operator", "seen", "dropped", "left"))
+def funnel(
+    data: DataOption = Path("build/demo"),
+    by_source: Annotated[bool, typer.Option(help="One funnel for each source of a corpus.")] = False,
+) -> None:
+    """Shows, per corpus or source, how many samples each step saw and dropped."""
+    rows = _ask(lambda: catalog.funnel(data, by_source=by_source))
+    for corpus, source in dict.fromkeys((row["corpus"], row["source"]) for row in rows):
+        chosen = [row for row in rows if (row["corpus"], row["source"]) == (corpus, source)]
+        mine = [{**row, "left": row["seen"] - row["dropped"]} for row in chosen]
+        _table(f"{corpus}: {source}" if by_source else corpus, mine, ("operator", "seen", "dropped", "left"))
 
 
 @app.command()
@@ -157,7 +161,7 @@ def diff(
     later: Annotated[Path, typer.Argument(help="The folder of another, often of a newer recipe or source.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Tells what the later run keeps that the earlier did not, and the other way round, by corpus and reason.
+    """Tells what the later run keeps that the earlier did not, and the other way round, by source and reason.
 
     `changed` is what comes from the same place with other content.
     """
@@ -168,7 +172,7 @@ def diff(
         typer.echo(json.dumps(rows, ensure_ascii=False, indent=1))
         return
     shown = [{**row, "ids": " ".join(name[:10] for name in row["ids"])} for row in rows]
-    _table(f"From {earlier} to {later}", shown, ("corpus", "change", "reason", "count", "ids"))
+    _table(f"From {earlier} to {later}", shown, ("corpus", "source", "change", "reason", "count", "ids"))
     if not rows:
         console.print("Both keep the same samples.")
 

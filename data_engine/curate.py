@@ -75,6 +75,7 @@ def curate(
     this = Curation(recipe, Run(out, announce), runner, progress)
     kept = {corpus.corpus: run_corpus(this, corpus) for corpus in recipe.corpora}
     failed = (_to_shards if recipe.target == "shards" else _to_samples)(this, kept)
+    this.run.finish()
     summary = summarise(this, failed)
     write_atomic(out / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False).encode())
     return Outcome(summary, failed)

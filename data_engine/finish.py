@@ -13,7 +13,7 @@ from data_engine.chain import Chain
 from data_engine.curation import Curation, row_counts
 from data_engine.recipe import Corpus
 from data_engine.runners import partition
-from data_engine.step import Counts, StepResult, modules
+from data_engine.step import Counts, StepResult
 from model.visual_tokens import visual_budget
 from strict_yaml import RecipeError
 
@@ -35,7 +35,7 @@ def tokenizer_folder(this: Curation, chains: Sequence[Chain]) -> Path:
         "tokenizer",
         config={"vocab_size": 8192},
         inputs=[chain.dedup for chain in chains],
-        code=modules("model.tokenizer"),
+        code=("model.tokenizer",),
         build=build,
     )
     publish(result.table("tokenizer"), this.run.out / "tokenizer" / this.recipe.preset)
@@ -72,7 +72,7 @@ def count_tokens(this: Curation, name: str, chain: Chain, tokenizer: Path) -> St
             "tokenizer": str(tokenizer.parent.name),
         },
         inputs=[chain.dedup, chain.probe],
-        code=modules("data_engine.tokens", "data_engine.clips", "model.visual_tokens", "model.slow_fast"),
+        code=("data_engine.tokens", "data_engine.clips", "model.visual_tokens", "model.slow_fast"),
         build=build,
     )
 
@@ -94,11 +94,11 @@ def run_gate(this: Curation, kept: Mapping[str, Chain], counted: Mapping[str, St
 
     return this.run.step(
         "gate",
-        config=[[gate.model_dump() for gate in this.recipe.gates], {k: str(v) for k, v in releases.items() if v}],
+        config=[[gate.model_dump() for gate in this.recipe.gates], {k: v.steps for k, v in releases.items() if v}],
         inputs=[
             step for name, chain in kept.items() for step in (chain.ingest, chain.dedup, counted.get(name)) if step
         ],
-        code=modules("data_engine.gates", "data_engine.metrics"),
+        code=("data_engine.gates", "data_engine.metrics"),
         build=build,
     )
 
@@ -109,6 +109,10 @@ class _Release:
 
     gate: Path
     measures: Path
+
+    @property
+    def steps(self) -> list[str]:
+        return [self.gate.name, self.measures.parent.name]
 
 
 def _last_release(this: Curation, corpus: Corpus) -> _Release | None:
@@ -153,7 +157,7 @@ def plan_mix(this: Curation, kept: Mapping[str, Chain], counted: Mapping[str, St
             "shard_samples": this.recipe.shards.samples,
         },
         inputs=[step for name, chain in kept.items() for step in (chain.dedup, counted[name])],
-        code=modules("data_engine.mix", "data_engine.mixture"),
+        code=("data_engine.mix", "data_engine.mixture"),
         build=build,
     )
 
@@ -198,7 +202,7 @@ def write_shards(this: Curation, pool: StepResult, tokenizer: Path) -> StepResul
             "attribution": recipe.rights.attribution,
         },
         inputs=inputs,
-        code=modules("data_engine.shards", "data_engine.clips", "data_engine.media", "data_engine.rights"),
+        code=("data_engine.shards", "data_engine.clips", "data_engine.media", "data_engine.rights"),
         build=build,
     )
     publish(result.table("shards"), this.run.out / "shards")

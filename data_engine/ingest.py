@@ -19,7 +19,7 @@ from data_engine.sources.common import Quarantined, inside
 from data_engine.tombstones import Tombstone, tombstoned
 
 UNIT_SCHEMA = pa.schema([("source", pa.int32()), ("unit", pa.string())])
-QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("corpus", "locator", "field", "reason")])
+QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("corpus", "source", "locator", "field", "reason")])
 FORMATS = (
     "captions",
     "coco",
@@ -63,11 +63,12 @@ def ingest_partition(
     found: list[Sample] = []
     refused: list[dict[str, Any]] = []
     for row in table.to_pylist():
-        for item in _read(row["unit"], corpus, corpus.sources[row["source"]], root, MediaStore(store)):
+        source = corpus.sources[row["source"]]
+        for item in _read(row["unit"], corpus, source, root, MediaStore(store)):
             if isinstance(item, Sample):
                 found.append(item)
             else:
-                refused.append(asdict(item))
+                refused.append({**asdict(item), "source": source.path})
     taken = samples.to_table(found)
     if removed:
         taken, gone = _without(taken, removed, MediaStore(store))
@@ -85,8 +86,8 @@ def _without(table: pa.Table, removed: Sequence[Tombstone], store: MediaStore) -
     media = {key for tomb in removed for key in tomb["media"]}
     for key in media.intersection(gone["media"].combine_chunks().flatten().field("key").to_pylist()):
         store.discard(key)
-    told = zip(gone["origin"].to_pylist(), reason.drop_null().to_pylist(), strict=True)
-    rows = [{"locator": origin, "reason": f"removed for good: {why}"} for origin, why in told]
+    told = zip(gone["source"].to_pylist(), gone["origin"].to_pylist(), reason.drop_null().to_pylist(), strict=True)
+    rows = [{"source": source, "locator": origin, "reason": f"removed for good: {why}"} for source, origin, why in told]
     return table.filter(pc.is_null(reason)), rows
 
 

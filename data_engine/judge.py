@@ -73,7 +73,7 @@ OPERATORS: Mapping[str, type[Operator]] = {
     "brightness": video.Brightness,
 }
 VERDICT_SCHEMA = pa.schema(
-    [("id", pa.string()), ("origin", pa.string())]
+    [("id", pa.string()), ("source", pa.string()), ("origin", pa.string())]
     + [("status", pa.string()), ("operator", pa.string()), ("reason", pa.string())]
 )
 
@@ -126,7 +126,7 @@ def look_partition(units: pa.Table, *, operators: Operators, sight: Sight) -> di
     return {"looked": pa.table(seen)}
 
 
-IDENTITY = ("id", "origin", "media_keys", "media_phash", "content_key", "bad_media")
+IDENTITY = ("id", "source", "origin", "media_keys", "media_phash", "content_key", "bad_media")
 
 
 def _batch(units: pa.Table, sight: Sight) -> pa.Table:
@@ -159,7 +159,7 @@ def decide(measures: pa.Table, operators: Operators, gone: pa.Array | None = Non
         operator = pc.if_else(pc.is_valid(found), name, operator)
         reason = pc.coalesce(reason, found)
     status = pc.if_else(pc.is_valid(bad), "quarantined", pc.if_else(pc.is_valid(reason), "dropped", "kept"))
-    columns = {"id": measures["id"], "origin": measures["origin"], "status": status}
+    columns = {**{name: measures[name] for name in ("id", "source", "origin")}, "status": status}
     return pa.table({**columns, "operator": operator, "reason": reason}, schema=VERDICT_SCHEMA)
 
 

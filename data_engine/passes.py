@@ -15,7 +15,8 @@ from data_engine.curation import Curation
 from data_engine.dedup import decontaminate, exact, minhash, perceptual
 from data_engine.dedup.rows import Drops, Part, Rows
 from data_engine.recipe import Corpus
-from data_engine.step import Counts, StepResult, modules
+from data_engine.step import Counts, StepResult
+from strict_yaml import RecipeError
 
 # The recipe's names for passes: the config and `find(rows, config, run, folder) -> Drops`.
 PASSES: Mapping[str, Any] = {
@@ -25,8 +26,6 @@ PASSES: Mapping[str, Any] = {
     "balance": (balance.Balance, balance.find),
     "decontaminate": (decontaminate.Decontaminate, decontaminate.find),
 }
-# What the passes run besides their own module: a change there makes them run anew.
-_SHARED = ("rows", "components", "hamming", "minhash_kernels", "matching", "planted")
 DROPS_SCHEMA = pa.schema([("row", pa.int64()), ("keeper", pa.string()), ("reason", pa.string())])
 
 
@@ -51,7 +50,9 @@ def earlier_parts(this: Curation, corpus: Corpus) -> list[Part]:
     """The kept rows of the earlier releases that the recipe names, in its order."""
     found = []
     for release in corpus.against:
-        folder = catalog.steps(Path(this.recipe.root, release))[f"dedup.{corpus.corpus}"]
+        folder = catalog.steps(Path(this.recipe.root, release)).get(f"dedup.{corpus.corpus}")
+        if folder is None:
+            raise RecipeError(f"corpora.{corpus.corpus}.against: {release} holds no corpus {corpus.corpus!r}")
         pairs = zip(tables.parts(folder / "samples"), tables.parts(folder / "measures"), strict=True)
         found += [Part(samples, measures, earlier=True) for samples, measures in pairs]
     return found
@@ -79,9 +80,9 @@ def _run_pass(
 
     return this.run.step(
         f"{name}.{corpus.corpus}",
-        config=[fields, [str(part.samples) for part in parts if part.earlier]],
+        config=[fields, list(dict.fromkeys(part.samples.parents[1].name for part in parts if part.earlier))],
         inputs=[decided, *before],
-        code=modules(find.__module__, "data_engine.words", *(f"data_engine.dedup.{name}" for name in _SHARED)),
+        code=(find.__module__,),
         build=build,
     )
 

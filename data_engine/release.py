@@ -12,7 +12,7 @@ from data_engine.chain import Chain
 from data_engine.curation import Curation
 from data_engine.finish import publish
 from data_engine.media import write_atomic
-from data_engine.step import Counts, StepResult, modules
+from data_engine.step import Counts, StepResult
 
 
 def release(this: Curation, kept: Mapping[str, Chain]) -> StepResult:
@@ -37,7 +37,7 @@ def release(this: Curation, kept: Mapping[str, Chain]) -> StepResult:
         "release",
         config=[sorted(kept), this.recipe.rights.attribution],
         inputs=[this.run.done["gate"], *(chain.dedup for chain in kept.values())],
-        code=modules("data_engine.release", "data_engine.rights"),
+        code=("data_engine.release", "data_engine.rights"),
         build=build,
     )
     publish(result.folder, this.run.out / "release")

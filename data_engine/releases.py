@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ _DIFF = """
 WITH a AS ({earlier}), b AS ({later}),
 both_sides AS (
     SELECT coalesce(a.corpus, b.corpus) AS corpus, coalesce(a.id, b.id) AS id, coalesce(a.origin, b.origin) AS origin,
+           coalesce(a.source, b.source) AS source,
            a.id IS NOT NULL AS in_a, b.id IS NOT NULL AS in_b, a.reason AS reason_a, b.reason AS reason_b,
            CASE WHEN coalesce(a.kept, false) THEN 'removed' ELSE 'added' END AS change
     FROM a FULL JOIN b ON a.corpus = b.corpus AND a.id = b.id
@@ -29,11 +30,11 @@ both_sides AS (
 ),
 placed AS (
     SELECT *, in_a <> in_b AND NOT list_contains($gone, id) AS lone,
-           row_number() OVER (PARTITION BY corpus, origin, change, in_a <> in_b ORDER BY id) AS place
+           row_number() OVER (PARTITION BY corpus, source, origin, change, in_a <> in_b ORDER BY id) AS place
     FROM both_sides
 ),
 told AS (
-    SELECT x.corpus, x.id,
+    SELECT x.corpus, x.source, x.id,
            CASE WHEN y.id IS NULL THEN x.change ELSE 'changed' END AS change,
            CASE WHEN y.id IS NOT NULL THEN 'same origin, other content'
                 WHEN list_contains($gone, x.id) THEN 'tombstone: removed on request'
@@ -41,21 +42,21 @@ told AS (
                 ELSE coalesce('no longer ' || x.reason_a, 'newly read') END AS reason,
            y.id IS NOT NULL AND x.change = 'removed' AS other_half
     FROM placed x LEFT JOIN placed y
-      ON x.lone AND y.lone AND x.corpus = y.corpus AND x.origin = y.origin AND x.place = y.place
+      ON x.lone AND y.lone AND x.corpus = y.corpus AND x.source = y.source AND x.origin = y.origin AND x.place = y.place
          AND x.change <> y.change AND x.origin <> ''
 )
-SELECT corpus, change, reason, count(*) AS count, list(id ORDER BY id)[:{num_ids}] AS ids
-FROM told WHERE NOT other_half GROUP BY corpus, change, reason ORDER BY corpus, change, count DESC, reason
+SELECT corpus, source, change, reason, count(*) AS count, list(id ORDER BY id)[:{num_ids}] AS ids
+FROM told WHERE NOT other_half GROUP BY ALL ORDER BY corpus, source, change, count DESC, reason
 """
 _SIDE = """
-SELECT corpus, id, any_value(origin) AS origin, bool_or(status = 'kept') AS kept,
-       min(operator || ': ' || CASE WHEN reason LIKE 'duplicate of %' THEN 'duplicate' ELSE reason END) AS reason
+SELECT corpus, id, any_value(source) AS source, any_value(origin) AS origin, bool_or(status = 'kept') AS kept,
+       min(operator || ': ' || {kind}) AS reason
 FROM ({tables}) GROUP BY corpus, id
 """
 
 
 def diff(earlier: Path, later: Path) -> list[dict[str, Any]]:
-    """What the later run keeps that the earlier did not, and the other way round: by corpus, change and reason.
+    """What the later run keeps that the earlier did not, and the other way round: by source, change and reason.
 
     `change` is `added`, `removed`, or `changed` (one origin, other content); `ids` are a few of them, of the later
     run where it is `changed`. Raises CatalogError for a folder without a run.
@@ -73,12 +74,12 @@ def _side(data: Path) -> str:
     if not named:
         raise CatalogError(f"{data}: its run came to no verdicts; run `keyeforge data curate` to its end")
     selects = [
-        f"SELECT '{_quoted(name.partition('.')[2])}' AS corpus, id, origin, status, operator, reason "
+        f"SELECT '{_quoted(name.partition('.')[2])}' AS corpus, id, source, origin, status, operator, reason "
         f"FROM read_parquet('{_quoted(str(folder))}/verdicts/*.parquet')"
         for name, folder in named.items()
         if any((folder / "verdicts").glob("*.parquet"))
     ]
-    return _SIDE.format(tables=" UNION ALL ".join(selects))
+    return _SIDE.format(kind=catalog.REASON_KIND, tables=" UNION ALL ".join(selects))
 
 
 def _quoted(text: str) -> str:
@@ -105,6 +106,8 @@ def gc(
     Raises CatalogError for a folder without a run or a `keep` that is no run file.
     """
     catalog.steps(data)
+    if not dry_run:
+        removal.finish(data)
     needed = _needed(data, keep)
     steps = [path for path in sorted((data / "steps").iterdir()) if path.is_dir()]
     finished = [path for path in steps if not path.name.startswith(".") and path.resolve() not in needed]
@@ -116,7 +119,6 @@ def gc(
     freed += [Freed("in progress", path.name[1:], _size(path)) for path in stale]
     freed += [Freed("media", path.name, path.stat().st_size) for path in media]
     if not dry_run:
-        removal.finish(data)
         _clear(data, [*finished, *stale])
         for path in media:
             path.unlink(missing_ok=True)
@@ -141,32 +143,23 @@ def _needed(data: Path, keep: Sequence[Path]) -> set[Path]:
         needed |= {(data / folder).resolve() for folder in _named(file)}
     links = [data / "shards", data / "release", *(data / "tokenizer").glob("*")]
     shown = [link.resolve() for link in links if link.is_symlink()]
-    shown += [Path(text).resolve() for text in _compared_with(data)]
     root = (data / "steps").resolve()
-    return needed | {root / path.relative_to(root).parts[0] for path in shown if path.is_relative_to(root)}
+    needed |= {root / path.relative_to(root).parts[0] for path in shown if path.is_relative_to(root)}
+    inner = [link.resolve() for step in needed if step.is_dir() for link in step.iterdir() if link.is_symlink()]
+    needed |= {root / path.relative_to(root).parts[0] for path in inner if path.is_relative_to(root)}
+    told = _told_beside(data)
+    return needed | {step for step in root.iterdir() if step.name in told}
 
 
 def _named(run_file: Path) -> list[str]:
     return list((holders.steps_of(run_file) or {}).values())
 
 
-def _compared_with(data: Path) -> Iterator[str]:
-    """Paths in the configs of the steps of the runs beside this one."""
-    for run_file in sorted(data.resolve().parent.glob("*/run.json")):
-        for folder in _named(run_file) if run_file.parent != data.resolve() else ():
-            path = run_file.parent / folder / "step.json"
-            if path.exists():
-                yield from _paths(json.loads(path.read_text())["config"])
-
-
-def _paths(value: Any) -> Iterator[str]:
-    """All strings in a config that may be paths into a run's steps."""
-    if isinstance(value, str):
-        # A dataclass that was written down as text holds its paths in quotes.
-        yield from (part for part in value.split("'") if "/steps/" in part)
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _paths(item)
+def _told_beside(data: Path) -> str:
+    """The configs of all steps of the runs beside this one: they name the steps they compare with."""
+    files = [file for file in data.resolve().parent.glob("*/run.json") if file.parent != data.resolve()]
+    steps = [file.parent / folder / "step.json" for file in files for folder in _named(file)]
+    return "\n".join(json.dumps(catalog.record(step.parent)["config"]) for step in steps if step.exists())
 
 
 def _unused_media(data: Path, steps: Sequence[Path]) -> list[Path]:

@@ -36,6 +36,7 @@ SCHEMA = pa.schema(
         ("media", pa.list_(_MEDIA)),
         ("licence", pa.string()),
         ("attribution", pa.string()),
+        ("source", pa.string()),
         ("origin", pa.string()),
         ("group", pa.string()),
         ("parents", pa.list_(pa.string())),
@@ -95,8 +96,9 @@ class Trial:
 class Sample:
     """See the module docstring.
 
-    `group` is what a held-out split must not divide (an image, a page). `trials` is what a model made of the
-    question when it was asked several times; like rights and origin it is no part of the content.
+    `source` is the recipe's path of the source that `origin` is a place in. `group` is what a held-out split must
+    not divide (an image, a page). `trials` is what a model made of the question when it was asked several times; like
+    rights and origin it is no part of the content.
     """
 
     corpus: str
@@ -106,6 +108,7 @@ class Sample:
     media: tuple[Media, ...] = ()
     licence: str = ""
     attribution: str = ""
+    source: str = ""
     origin: str = ""
     group: str = ""
     parents: tuple[str, ...] = ()
@@ -225,6 +228,7 @@ def from_row(row: dict[str, Any]) -> Sample:
         media=tuple(Media(m["kind"], m["key"], m.get("start"), m.get("end")) for m in row.get("media") or ()),
         licence=row.get("licence") or "",
         attribution=row.get("attribution") or "",
+        source=row.get("source") or "",
         origin=row.get("origin") or "",
         group=row.get("group") or "",
         parents=tuple(row.get("parents") or ()),

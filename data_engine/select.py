@@ -12,7 +12,7 @@ from data_engine import tables
 from data_engine.curation import Curation
 from data_engine.judge import VERDICT_SCHEMA
 from data_engine.recipe import Corpus
-from data_engine.step import Counts, StepResult, modules
+from data_engine.step import Counts, StepResult
 
 
 def select(
@@ -41,7 +41,7 @@ def select(
         f"dedup.{corpus.corpus}",
         config=corpus.dedup,
         inputs=[found, measured, decided, *done],
-        code=modules("data_engine.select"),
+        code=("data_engine.select",),
         build=build,
     )
 
@@ -73,8 +73,7 @@ def _drop(verdicts: pa.Table, found: pa.Table, operator: str) -> pa.Table:
     place = pc.index_in(pa.array(range(len(verdicts)), pa.int64()), value_set=found["row"].combine_chunks())
     dropped = pc.is_valid(place)
     columns = {
-        "id": verdicts["id"],
-        "origin": verdicts["origin"],
+        **{name: verdicts[name] for name in ("id", "source", "origin")},
         "status": pc.if_else(dropped, "dropped", verdicts["status"]),
         "operator": pc.if_else(dropped, operator, verdicts["operator"]),
         "reason": pc.if_else(dropped, found["reason"].combine_chunks().take(place), verdicts["reason"]),

@@ -7,20 +7,20 @@ runs and the hashes of its inputs. A finished step is published by one rename; w
 
 import hashlib
 import json
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import psutil
 
+from data_engine import code_version
 from data_engine.media import write_atomic
 
 Counts = dict[str, int]
+UNFINISHED = "unfinished_run.json"  # the steps of a run that has not come to its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +51,19 @@ class Run:
         *,
         config: Any,
         inputs: Sequence[StepResult | str],
-        code: Sequence[ModuleType],
+        code: Sequence[str],
         build: Callable[[Path], Counts],
     ) -> StepResult:
         """Runs `build(folder)` unless the same work is already there. Returns the finished step.
 
+        `code`: the modules whose code decides what the step leaves; what they import counts by itself.
         `build` fills the folder and returns its counts (`samples_in`, `samples_kept` or any others).
         """
         identity = {
             "name": name,
             "config": config,
             "inputs": [item if isinstance(item, str) else item.hash for item in inputs],
-            "code": fingerprint_code(code),
+            "code": code_version.fingerprint(code),
         }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
         folder = self.out / "steps" / f"{name}-{digest}"
@@ -72,23 +73,17 @@ class Run:
         record = json.loads((folder / "step.json").read_text())
         result = StepResult(name, digest, folder, record, reused)
         self.done[name] = result
-        self.write_index()
+        self._write_index()
         self.announce(result)
         return result
 
-    def write_index(self) -> None:
-        """run.json: where the tables of this run are, for everything that reads them later."""
+    def finish(self) -> None:
+        """From now on run.json tells where the tables of this run are; until now it told of the run before."""
+        (self.out / UNFINISHED).replace(self.out / "run.json")
+
+    def _write_index(self) -> None:
         index = {name: str(result.folder.relative_to(self.out)) for name, result in self.done.items()}
-        write_atomic(self.out / "run.json", json.dumps({"steps": index}, indent=1).encode())
-
-
-def fingerprint_code(modules: Iterable[ModuleType]) -> str:
-    """A hash of the modules' source: the code version of a step."""
-    digest = hashlib.sha256()
-    for module in sorted(modules, key=lambda module: module.__name__):
-        assert module.__file__
-        digest.update(module.__name__.encode() + Path(module.__file__).read_bytes())
-    return digest.hexdigest()[:12]
+        write_atomic(self.out / UNFINISHED, json.dumps({"steps": index}, indent=1).encode())
 
 
 def _build(folder: Path, identity: dict[str, Any], build: Callable[[Path], Counts]) -> None:
@@ -152,10 +147,3 @@ def _cpu_by_process() -> dict[int, float]:
             continue
         usage[process.pid] = times.user + times.system
     return usage
-
-
-def modules(*names: str) -> list[ModuleType]:
-    """Modules by name, imported if need be: what `Run.step` takes as `code`."""
-    import importlib
-
-    return [sys.modules.get(name) or importlib.import_module(name) for name in names]

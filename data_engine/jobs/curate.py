@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from data_engine.catalog import CatalogError
 from data_engine.recipe import load_recipe
 from data_engine.runners.partition import RunnerName
 from strict_yaml import RecipeError
@@ -41,7 +42,7 @@ def run(
                 console.print(f"{step.name:<22} {state:>10}   {_counts(step)}", highlight=False, soft_wrap=True)
 
             outcome = curate(loaded, out.resolve(), runner=runner, progress=progress, announce=announce)
-    except RecipeError as error:
+    except (RecipeError, CatalogError) as error:
         Console(stderr=True).print(str(error), style="red", soft_wrap=True, highlight=False)
         return 2
     table = Table("corpus", "ingested", "kept", "dropped", "quarantined")

@@ -256,6 +256,7 @@ def make_sample(
         media=tuple(media),
         licence=source.licence,
         attribution=source.attribution,
+        source=source.path,
         origin=origin,
         group=group or (media[0].key if media else origin),
     )

@@ -94,6 +94,7 @@ def sample_of(row: dict[str, Any], keys: Sequence[str], corpus: str, source: Sou
         media=tuple(Media("image", key) for key in keys),
         licence=licence,
         attribution=attribution,
+        source=source.path,
         origin=origin,
         group=keys[0] if keys else origin,
         trials=_trials(row.get("trials") or ()),

@@ -469,7 +469,8 @@ def test_the_diff_answers_as_json_and_names_tombstones(whole: Path, run: Path) -
     remove(run, Selector("id", gone), "test")
     answer = json.loads(CliRunner().invoke(app, ["diff", str(whole), str(run), "--json"]).output)
     reason = "tombstone: removed on request"
-    assert answer == [{"corpus": "easy_vqa", "change": "removed", "reason": reason, "count": 1, "ids": [gone]}]
+    about = {"corpus": "easy_vqa", "source": "easy_vqa", "change": "removed", "reason": reason}
+    assert answer == [{**about, "count": 1, "ids": [gone]}]
 
 
 # -- clearing
@@ -537,3 +538,28 @@ def test_a_file_that_is_no_run_is_refused(run: Path) -> None:
     result = CliRunner().invoke(app, ["gc", "--data", str(run), "--keep", str(run / "summary.json")])
     assert result.exit_code == 2 and "not a run file" in result.output
     assert holders.steps_of(run / "recipe.yaml") is None
+
+
+def test_a_published_release_survives_runs_that_came_to_nothing(root: Path, tmp_path: Path) -> None:
+    def published(data: Any) -> None:
+        data["corpora"], data["target"] = data["corpora"][:1], "samples"
+
+    def refused(data: Any) -> None:
+        published(data)
+        data["corpora"][0]["dedup"] = []
+        data["gates"] = [{"measure": "kept", "min": 10**9}]
+
+    def cut_short(data: Any) -> None:
+        published(data)
+        data["corpora"][0]["against"] = ["nowhere"]
+
+    run = tmp_path / "run"
+    assert not life.run(root, run, published).failed
+    held = tables.read(run / "release/stamps")
+    assert life.run(root, run, refused).failed
+    named = (run / "run.json").read_text()
+    with pytest.raises(catalog.CatalogError, match="no run here"):
+        life.run(root, run, cut_short)
+    assert (run / "run.json").read_text() == named
+    assert {freed.kind for freed in releases.gc(run, now=LATER)} <= {"step", "in progress"}
+    assert tables.read(run / "release/stamps").equals(held)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from data_engine import mixture, step, tables
+from data_engine import code_version, tables
 from data_engine.runners import partition
 from data_engine.step import Counts, CpuMeter, Run, StepResult
 
@@ -19,7 +19,7 @@ def counted(
         (folder / "data.txt").write_text("x" * 100)
         return {"samples_kept": 4}
 
-    return run.step(name, config=config, inputs=inputs, code=[mixture], build=build)
+    return run.step(name, config=config, inputs=inputs, code=["data_engine.mixture"], build=build)
 
 
 def test_the_same_work_is_not_done_twice(tmp_path: Path) -> None:
@@ -40,9 +40,21 @@ def test_other_settings_inputs_or_code_are_other_work(tmp_path: Path, monkeypatc
     }
     upstream = counted(calls, run, name="upstream", config=7)
     folders.add(counted(calls, run, inputs=[upstream]).folder)
-    monkeypatch.setattr(step, "fingerprint_code", lambda modules: "edited")
+    monkeypatch.setattr(code_version, "fingerprint", lambda names: "edited")
     folders.add(counted(calls, run).folder)
     assert len(folders) == 5 and len(calls) == 6
+
+
+def test_only_a_run_that_came_to_its_end_is_told_of(tmp_path: Path) -> None:
+    first, second = Run(tmp_path), Run(tmp_path)
+    counted([], first)
+    assert not (tmp_path / "run.json").exists()
+    first.finish()
+    told = (tmp_path / "run.json").read_text()
+    counted([], second, config=2)
+    assert (tmp_path / "run.json").read_text() == told
+    second.finish()
+    assert (tmp_path / "run.json").read_text() != told
 
 
 def test_a_step_that_fails_leaves_nothing_that_looks_done(tmp_path: Path) -> None:
@@ -51,7 +63,7 @@ def test_a_step_that_fails_leaves_nothing_that_looks_done(tmp_path: Path) -> Non
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError):
-        Run(tmp_path).step("fragile", config=1, inputs=[], code=[mixture], build=build)
+        Run(tmp_path).step("fragile", config=1, inputs=[], code=["data_engine.mixture"], build=build)
     assert not [p for p in (tmp_path / "steps").iterdir() if not p.name.startswith(".")]
     assert not (tmp_path / "run.json").exists()
 
@@ -74,7 +86,7 @@ def test_a_killed_step_continues_with_the_partitions_left(tmp_path: Path) -> Non
         return {"samples_kept": tables.count(folder / "out")}
 
     def attempt() -> StepResult:
-        return Run(tmp_path).step("long", config=1, inputs=[], code=[mixture], build=build)
+        return Run(tmp_path).step("long", config=1, inputs=[], code=["data_engine.mixture"], build=build)
 
     with pytest.raises(RuntimeError):
         attempt()
