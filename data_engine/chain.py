@@ -118,19 +118,22 @@ def _probe(this: Curation, corpus: Corpus, read: StepResult) -> StepResult:
 
 def _distinct_media(parts: Sequence[Path]) -> pa.Table:
     """(key, kind) of every medium of the parts, by key; a frame of a video needs the video."""
-    found = pa.table({"key": pa.array([], pa.string()), "video": pa.array([], pa.bool_())})
+    known, fresh = _distinct([]), list[pa.Table]()
     for part in parts:
         media = pq.read_table(part, columns=["media"])["media"].combine_chunks().flatten()
         video = pc.or_(pc.not_equal(media.field("kind"), "image"), pc.is_valid(media.field("start")))
-        rows = pa.table({"key": media.field("key"), "video": video})
-        found = (
-            pa.concat_tables([found, rows])
-            .group_by("key")
-            .aggregate([("video", "max")])
-            .rename_columns({"video_max": "video"})
-        )
-    found = found.sort_by("key")
+        fresh.append(_distinct([pa.table({"key": media.field("key"), "video": video})]))
+        if sum(map(len, fresh)) > max(len(known), 1 << 20):  # so that all are grouped again a few times only
+            known, fresh = _distinct([known, *fresh]), []
+    found = _distinct([known, *fresh]).sort_by("key")
     return pa.table({"key": found["key"], "kind": pc.if_else(found["video"], "video", "image")})
+
+
+def _distinct(rows: Sequence[pa.Table]) -> pa.Table:
+    """(key, video) of every key once."""
+    schema = pa.schema([("key", pa.string()), ("video", pa.bool_())])
+    whole = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in rows)])
+    return whole.group_by("key").aggregate([("video", "max")]).rename_columns(["key", "video"])
 
 
 def _label(this: Curation, corpus: Corpus, read: StepResult, probed: StepResult) -> StepResult:

@@ -4,8 +4,10 @@ Work is done on whole columns; only the folding of letters for `content_key` goe
 """
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -13,6 +15,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from data_engine import tables
+from data_engine.words import MULTIPLIER, mix, text_buffers
 
 Ints = npt.NDArray[np.int64]
 
@@ -34,8 +37,8 @@ def describe(samples: pa.Table, probe: Path, readings: Path | None = None) -> pa
 
     `probe` is the folder of the probe step (tables `media` and `bad`), `readings` the table of OCR readings.
     """
-    known, bad = _media(probe)
     owner, keys = distinct_media(samples["media"])
+    known, bad = _shown(probe, keys)
     found = pc.index_in(keys, value_set=known["key"].combine_chunks())
     turns = Turns(samples["messages"])
     columns = {
@@ -97,10 +100,59 @@ def distinct_media(media: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
     return owner[first], keys.take(pa.array(first))
 
 
+def _shown(probe: Path, keys: pa.Array) -> tuple[pa.Table, pa.Table]:
+    """The rows of the probe's tables `media` and `bad` that are of these keys: a partition shows few of all media."""
+    wanted = pc.unique(keys)
+    media, bad = (_find(table, wanted) for table in _media(probe))
+    return media, bad
+
+
+@dataclass(frozen=True, slots=True)
+class _ByKey:
+    """A table and, in rising order, the hashes of its keys with the row of each."""
+
+    table: pa.Table
+    hashes: npt.NDArray[np.uint64]
+    row: Ints
+
+
+def _find(known: _ByKey, wanted: pa.Array) -> pa.Table:
+    hashes = _key_hashes(wanted)
+    place = np.searchsorted(known.hashes, hashes)
+    hit = np.append(known.hashes, 0)[place] == hashes
+    hit &= place < len(known.hashes)
+    found = known.table.take(pa.array(known.row[place[hit]]))
+    assert found["key"].combine_chunks().equals(wanted.filter(pa.array(hit))), "two media keys of one 64-bit hash"
+    return found
+
+
 @functools.lru_cache(maxsize=4)
-def _media(probe: Path) -> tuple[pa.Table, pa.Table]:
+def _media(probe: Path) -> tuple[_ByKey, _ByKey]:
     """The probe's tables `media` and `bad`, kept for the partitions that follow in this process."""
-    return tables.read(probe / "media"), tables.read(probe / "bad")
+    found = []
+    for name in ("media", "bad"):
+        table = tables.read(probe / name)
+        hashes = _key_hashes(table["key"])
+        order = np.argsort(hashes, kind="stable")
+        found.append(_ByKey(table, hashes[order], order))
+    return found[0], found[1]
+
+
+def _key_hashes(keys: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+    data, offsets = text_buffers(keys)
+    hashes: npt.NDArray[np.uint64] = _hash_each(data, offsets)
+    return hashes
+
+
+@numba.njit(cache=True)
+def _hash_each(data, offsets):  # type: ignore[no-untyped-def]
+    result = np.empty(len(offsets) - 1, np.uint64)
+    for text in range(len(offsets) - 1):
+        state = np.uint64(0)
+        for at in range(offsets[text], offsets[text + 1]):
+            state = mix(state * MULTIPLIER + np.uint64(data[at]) + np.uint64(1))
+        result[text] = state
+    return result
 
 
 def _struct(known: pa.Table) -> pa.StructArray:
@@ -132,11 +184,16 @@ def _spread(owner: Ints, values: pa.ChunkedArray, num_rows: int) -> pa.Array:
 
 
 def _readings(ids: pa.ChunkedArray, folder: Path | None) -> dict[str, pa.Array]:
-    if folder is None or not tables.parts(folder):
+    read = _all_readings(folder) if folder else None
+    if read is None:
         return {field.name: pa.nulls(len(ids), field.type) for field in READINGS}
-    read = tables.read(folder)
     place = pc.index_in(ids, value_set=read["id"].combine_chunks())
     return {field.name: read[field.name].take(place).cast(field.type) for field in READINGS}
+
+
+@functools.lru_cache(maxsize=2)
+def _all_readings(folder: Path) -> pa.Table | None:
+    return tables.read(folder) if tables.parts(folder) else None
 
 
 def content_keys(samples: pa.Table, text: pa.Array, owner: Ints, pixel_hashes: pa.ChunkedArray) -> pa.Array:

@@ -50,6 +50,7 @@ def num_rows(file: Path) -> int:
 def write_partitions(table: pa.Table, folder: Path, size: int) -> list[Path]:
     """Cuts a table into parts of `size` rows: partitions depend on content and order, not on a scheduler."""
     starts = range(0, max(table.num_rows, 1), size)
+    assert len(starts) <= 100_000, f"{len(starts):,} parts: their names would not sort by number"
     files = [folder / f"part-{index:05d}.parquet" for index in range(len(starts))]
     for start, file in zip(starts, files, strict=True):
         write(table.slice(start, size), file)
