@@ -3,8 +3,11 @@
 import functools
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from data_engine import machine
 from data_engine.runners.partition import Work, run_partition
@@ -24,13 +27,20 @@ def start() -> Any:
 
 
 def _init(ray: Any, options: dict[str, Any], tries: int = 5) -> None:
-    """Ray gives its raylet 30 fixed seconds to start, too few on a busy machine: asks again before giving up."""
+    """Ray gives its raylet 30 fixed seconds to start, too few on a busy machine: asks again before giving up.
+
+    What a failed start leaves running is ended first: it would keep the machine busy.
+    """
+    before = set(psutil.Process().children(recursive=True))
     for left in reversed(range(tries)):
         try:
             ray.init(**options)
             return
         except Exception as error:
             ray.shutdown()
+            for process in set(psutil.Process().children(recursive=True)) - before:
+                with suppress(psutil.Error):
+                    process.kill()
             if not left or "timed out during startup" not in str(error):
                 raise
 
