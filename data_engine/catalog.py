@@ -9,10 +9,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from data_engine import judge
+from data_engine import judge, rewrites
 
 TABLES = (
     "samples",
+    "rewritten",
     "quarantine",
     "media",
     "bad",
@@ -42,7 +43,7 @@ def open_catalog(data: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection with one view per table of the run: `samples`, `verdicts`, `measures`, ...
 
     Every view has the columns `step` (its name) and `corpus`. `verdicts` holds the final verdicts only,
-    `samples` every sample as ingested or labelled.
+    `samples` every sample as ingested, as rewritten and as labelled.
     """
     with duckdb.connect() as connection:
         for table in TABLES:
@@ -55,7 +56,7 @@ def open_catalog(data: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 # Tables that several steps have: whose is shown.
 _OWNER: dict[str, str | tuple[str, ...]] = {
     "verdicts": "dedup.",
-    "samples": ("ingest.", "ocr."),
+    "samples": ("ingest.", "rewrite.", "ocr."),
     "measures": "measure.",
 }
 
@@ -100,6 +101,7 @@ def why(data: Path, sample_id: str) -> dict[str, Any]:
             raise CatalogError(f"{sample_id}: {fault}; `keyeforge data inspect` lists ids")
         about: dict[str, Any] = {"sample": found[0]}
         wanted = {
+            "rewritten": "",
             "verdicts": "",
             "measures": "",
             "ocr": "",
@@ -111,9 +113,16 @@ def why(data: Path, sample_id: str) -> dict[str, Any]:
             if has(connection, table):
                 about[table] = rows(connection, f'SELECT * FROM "{table}" WHERE id = ? {order}', ids[0])
         query = "SELECT * FROM measures WHERE id = ?"
-        about["lineage"] = _story(data, connection.sql(query, params=[ids[0]]).to_arrow_table(), about["verdicts"])
+        told = _story(data, connection.sql(query, params=[ids[0]]).to_arrow_table(), about["verdicts"])
+        about["lineage"] = [*_rewriting(about), *told]
         about["children"] = rows(connection, "SELECT id FROM samples WHERE list_contains(parents, ?)", ids[0])
         return about
+
+
+def _rewriting(about: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was done to a sample before anything was measured; of several that became the same, the first."""
+    notes = [note for row in about.get("rewritten", [])[:1] for note in row["notes"]]
+    return rewrites.told(notes + [note for row in about.get("ocr", [])[:1] for note in row.get("ocr_notes") or ()])
 
 
 def _story(data: Path, measures: pa.Table, verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -121,7 +130,7 @@ def _story(data: Path, measures: pa.Table, verdicts: list[dict[str, Any]]) -> li
     told = []
     for place, corpus in enumerate(measures["corpus"].to_pylist()):
         told += judge.story(measures.slice(place, 1), judge.build(operators(data, corpus)))
-    names = {row["operator"] for row in told if row["verdict"] == "drop"}
+    names = {row["operator"] for row in told if row["verdict"] != "keep"}
     for row in verdicts:
         if row["status"] != "kept" and row["operator"] not in names:
             told.append({**row, "verdict": "drop", "measures": {}, "settings": {}})
@@ -154,23 +163,39 @@ def stages(data: Path, corpus: str) -> list[str]:
 def funnel(data: Path) -> list[dict[str, Any]]:
     """Per corpus, how many samples each stage saw and how many it dropped, in order, from reading to kept.
 
-    What no recipe names (rights, tombstones) comes right after reading.
+    `rerouted` of the dropped went to a queue; the row `rewrite` says how many were changed. What no recipe names
+    (rights, tombstones) comes right after that.
     """
     with open_catalog(data) as connection:
-        found = rows(connection, "SELECT corpus, operator, count(*) AS n FROM verdicts GROUP BY ALL")
+        found = rows(
+            connection,
+            """SELECT corpus, operator, count(*) AS n, count(*) FILTER (status = 'rerouted') AS rerouted
+               FROM verdicts GROUP BY ALL""",
+        )
         refused = rows(connection, "SELECT corpus, count(*) AS n FROM quarantine GROUP BY corpus")
     dropped = {(row["corpus"], row["operator"]): row["n"] for row in found}
     dropped |= {(row["corpus"], "read"): row["n"] for row in refused}
+    rerouted = {(row["corpus"], row["operator"]): row["rerouted"] for row in found}
+    changed = _rewritten(data)
     funnels = []
     for corpus in sorted({row["corpus"] for row in found}):
         seen = sum(n for (name, _), n in dropped.items() if name == corpus)
         named = stages(data, corpus)
         others = [name for owner, name in dropped if owner == corpus and name not in {None, "read", *named}]
-        for order, name in enumerate(["read", *sorted(others), *named], start=-1):
+        first = ["read", "rewrite"] if corpus in changed else ["read"]
+        for order, name in enumerate([*first, *sorted(others), *named], start=-1):
             gone = dropped.get((corpus, name), 0)
-            funnels.append({"corpus": corpus, "order": order, "operator": name, "seen": seen, "dropped": gone})
+            row = {"corpus": corpus, "order": order, "operator": name, "seen": seen, "dropped": gone}
+            row |= {"rerouted": rerouted.get((corpus, name), 0)}
+            funnels.append(row | {"rewritten": changed[corpus] if name == "rewrite" else 0})
             seen -= gone
     return funnels
+
+
+def _rewritten(data: Path) -> dict[str, int]:
+    """How many samples were rewritten, of the corpora that have rewrites."""
+    found = {name.partition(".")[2]: folder for name, folder in steps(data).items() if name.startswith("rewrite.")}
+    return {corpus: record(folder)["counts"]["rewritten"] for corpus, folder in found.items()}
 
 
 def reasons(data: Path) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ FORMATS = (
     "images",
     "pdf",
     "pdf_pages",
+    "queue",
     "tables",
     "text",
     "urls",

@@ -74,7 +74,7 @@ OPERATORS: Mapping[str, type[Operator]] = {
 }
 VERDICT_SCHEMA = pa.schema(
     [("id", pa.string()), ("origin", pa.string())]
-    + [("status", pa.string()), ("operator", pa.string()), ("reason", pa.string())]
+    + [("status", pa.string()), ("operator", pa.string()), ("reason", pa.string()), ("route", pa.string())]
 )
 
 
@@ -140,18 +140,22 @@ def decide_partition(units: pa.Table, *, operators: Operators, measures: Path) -
 def decide(measures: pa.Table, operators: Operators) -> pa.Table:
     """Verdicts from stored measures: cheap, so a threshold moves without recomputation.
 
-    status is `quarantined` (a medium is unusable), `dropped` (by the first operator with a reason) or `kept`.
+    status is `quarantined` (a medium is unusable), `dropped` (by the first operator with a reason), `rerouted` (the
+    same, by one that has a `route`) or `kept`.
     """
     bad = measures["bad_media"]
     reason = pc.if_else(pc.is_valid(bad), bad, pc.if_else(measures["has_target"], None, NO_TARGET))
     operator = pc.if_else(pc.is_valid(bad), "media", pc.if_else(pc.is_valid(reason), "label", None))
+    route = pa.nulls(len(measures), pa.string())
     for name, rule in operators:
         found = pc.if_else(pc.is_valid(reason), None, rule.decide(measures))
         operator = pc.if_else(pc.is_valid(found), name, operator)
+        route = pc.if_else(pc.is_valid(found), pa.scalar(rule.route, pa.string()), route)
         reason = pc.coalesce(reason, found)
-    status = pc.if_else(pc.is_valid(bad), "quarantined", pc.if_else(pc.is_valid(reason), "dropped", "kept"))
+    gone = pc.if_else(pc.is_valid(route), "rerouted", "dropped")
+    status = pc.if_else(pc.is_valid(bad), "quarantined", pc.if_else(pc.is_valid(reason), gone, "kept"))
     columns = {"id": measures["id"], "origin": measures["origin"], "status": status}
-    return pa.table({**columns, "operator": operator, "reason": reason}, schema=VERDICT_SCHEMA)
+    return pa.table({**columns, "operator": operator, "reason": reason, "route": route}, schema=VERDICT_SCHEMA)
 
 
 NO_TARGET = "no text could be read"
@@ -164,7 +168,8 @@ def story(measures: pa.Table, operators: Operators) -> list[dict[str, Any]]:
         reason = rule.decide(measures)[0].as_py()
         seen = {column: measures[column][0].as_py() for column in rule.looks_at if column in measures.column_names}
         settings = rule.model_dump()
-        told.append({"operator": name, "verdict": "drop" if reason else "keep", "reason": reason, "measures": seen})
+        verdict = ("reroute" if rule.route else "drop") if reason else "keep"
+        told.append({"operator": name, "verdict": verdict, "reason": reason, "measures": seen})
         told[-1]["settings"] = settings
         if reason:
             break
