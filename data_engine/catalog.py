@@ -138,8 +138,12 @@ def _story(data: Path, measures: pa.Table, verdicts: list[dict[str, Any]]) -> li
 
 
 def operators(data: Path, corpus: str) -> list[dict[str, dict[str, Any]]]:
-    """The operators that decided over a corpus, in order, with their settings."""
-    return _config(data, f"decide.{corpus}")
+    """The operators that decided over a corpus, in order, with their settings; percentiles are scores by then."""
+    settled = steps(data)[f"decide.{corpus}"] / judge.SETTLED
+    if not settled.exists():  # a run of before they were kept
+        return _config(data, f"decide.{corpus}")
+    found: list[dict[str, dict[str, Any]]] = json.loads(settled.read_text(encoding="utf-8"))
+    return found
 
 
 def record(folder: Path) -> dict[str, Any]:

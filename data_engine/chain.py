@@ -225,6 +225,7 @@ def _decide(this: Curation, corpus: Corpus, operators: judge.Operators, measured
     def build(folder: Path) -> Counts:
         measures = measured.table("measures")
         settled = [(name, _settled(operator, measures)) for name, operator in operators]
+        judge.write_operators(settled, folder)
         work = functools.partial(judge.decide_partition, operators=settled, measures=measures)
         this.over_parts(f"decide {corpus.corpus}", work, tables.parts(measures), folder, "local")
         return statuses(tables.parts(folder / "verdicts"))

@@ -1,5 +1,6 @@
 """Measure, then decide: operators run over samples joined with what is known of their media."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_engine.describe import FIRST_MEDIUM, READINGS, describe
-from data_engine.media import MediaStore
+from data_engine.media import MediaStore, write_atomic
 from data_engine.operators import (
     caption,
     grounding,
@@ -159,6 +160,13 @@ def decide(measures: pa.Table, operators: Operators) -> pa.Table:
 
 
 NO_TARGET = "no text could be read"
+SETTLED = "operators.json"
+
+
+def write_operators(operators: Operators, folder: Path) -> None:
+    """The operators as they decide, percentiles turned into scores: what a sample's story is told by."""
+    specs = [{name: operator.model_dump(mode="json")} for name, operator in operators]
+    write_atomic(folder / SETTLED, json.dumps(specs, indent=1, ensure_ascii=False).encode())
 
 
 def story(measures: pa.Table, operators: Operators) -> list[dict[str, Any]]:
