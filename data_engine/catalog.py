@@ -9,10 +9,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from data_engine import judge
+from data_engine import judge, rewrites
 
 TABLES = (
     "samples",
+    "rewritten",
     "quarantine",
     "media",
     "bad",
@@ -42,7 +43,7 @@ def open_catalog(data: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection with one view per table of the run: `samples`, `verdicts`, `measures`, ...
 
     Every view has the columns `step` (its name) and `corpus`. `verdicts` holds the final verdicts only,
-    `samples` every sample as ingested or labelled.
+    `samples` every sample as ingested, as rewritten and as labelled.
     """
     with duckdb.connect() as connection:
         for table in TABLES:
@@ -55,7 +56,7 @@ def open_catalog(data: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 # Tables that several steps have: whose is shown.
 _OWNER: dict[str, str | tuple[str, ...]] = {
     "verdicts": "dedup.",
-    "samples": ("ingest.", "ocr."),
+    "samples": ("ingest.", "rewrite.", "ocr."),
     "measures": "measure.",
 }
 
@@ -100,6 +101,7 @@ def why(data: Path, sample_id: str) -> dict[str, Any]:
             raise CatalogError(f"{sample_id}: {fault}; `keyeforge data inspect` lists ids")
         about: dict[str, Any] = {"sample": found[0]}
         wanted = {
+            "rewritten": "",
             "verdicts": "",
             "measures": "",
             "ocr": "",
@@ -111,9 +113,16 @@ def why(data: Path, sample_id: str) -> dict[str, Any]:
             if has(connection, table):
                 about[table] = rows(connection, f'SELECT * FROM "{table}" WHERE id = ? {order}', ids[0])
         query = "SELECT * FROM measures WHERE id = ?"
-        about["lineage"] = _story(data, connection.sql(query, params=[ids[0]]).to_arrow_table(), about["verdicts"])
+        told = _story(data, connection.sql(query, params=[ids[0]]).to_arrow_table(), about["verdicts"])
+        about["lineage"] = [*_rewriting(about), *told]
         about["children"] = rows(connection, "SELECT id FROM samples WHERE list_contains(parents, ?)", ids[0])
         return about
+
+
+def _rewriting(about: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was done to a sample before anything was measured; of several that became the same, the first."""
+    notes = [note for row in about.get("rewritten", [])[:1] for note in row["notes"]]
+    return rewrites.told(notes + [note for row in about.get("ocr", [])[:1] for note in row.get("ocr_notes") or ()])
 
 
 def _story(data: Path, measures: pa.Table, verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -121,7 +130,7 @@ def _story(data: Path, measures: pa.Table, verdicts: list[dict[str, Any]]) -> li
     told = []
     for place, corpus in enumerate(measures["corpus"].to_pylist()):
         told += judge.story(measures.slice(place, 1), judge.build(operators(data, corpus)))
-    names = {row["operator"] for row in told if row["verdict"] == "drop"}
+    names = {row["operator"] for row in told if row["verdict"] != "keep"}
     for row in verdicts:
         if row["status"] != "kept" and row["operator"] not in names:
             told.append({**row, "verdict": "drop", "measures": {}, "settings": {}})
@@ -129,8 +138,12 @@ def _story(data: Path, measures: pa.Table, verdicts: list[dict[str, Any]]) -> li
 
 
 def operators(data: Path, corpus: str) -> list[dict[str, dict[str, Any]]]:
-    """The operators that decided over a corpus, in order, with their settings."""
-    return _config(data, f"decide.{corpus}")
+    """The operators that decided over a corpus, in order, with their settings; percentiles are scores by then."""
+    settled = steps(data)[f"decide.{corpus}"] / judge.SETTLED
+    if not settled.exists():  # a run of before they were kept
+        return _config(data, f"decide.{corpus}")
+    found: list[dict[str, dict[str, Any]]] = json.loads(settled.read_text(encoding="utf-8"))
+    return found
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -154,23 +167,43 @@ def stages(data: Path, corpus: str) -> list[str]:
 def funnel(data: Path, *, by_source: bool = False) -> list[dict[str, Any]]:
     """Per corpus (or source), how many samples each stage saw and how many it dropped, from reading to kept.
 
-    What no recipe names (rights, tombstones) comes right after reading. `source` is null where corpora are whole.
+    `rerouted` of the dropped went to a queue; the row `rewrite` of a whole corpus says how many were changed. What no
+    recipe names (rights, tombstones) comes right after that. `source` is null where corpora are whole.
     """
     source = "source" if by_source else "NULL"
     with open_catalog(data) as connection:
-        query = f"SELECT corpus, {source} AS source, {{}} AS operator, count(*) AS n FROM {{}} GROUP BY ALL"
-        found = rows(connection, query.format("operator", "verdicts"))
-        found += rows(connection, query.format("'read'", "quarantine")) if has(connection, "quarantine") else []
+        query = f"""SELECT corpus, {source} AS source, {{}} AS operator, count(*) AS n, {{}} AS rerouted
+            FROM {{}} GROUP BY ALL"""
+        found = rows(connection, query.format("operator", "count(*) FILTER (status = 'rerouted')", "verdicts"))
+        found += rows(connection, query.format("'read'", "0", "quarantine")) if has(connection, "quarantine") else []
+    changed = {} if by_source else _rewritten(data)
     funnels = []
     for corpus, place in sorted({(row["corpus"], row["source"]) for row in found}, key=str):
-        mine = {row["operator"]: row["n"] for row in found if (row["corpus"], row["source"]) == (corpus, place)}
-        seen, named = sum(mine.values()), stages(data, corpus)
-        others = sorted(name for name in mine if name not in {None, "read", *named})
-        for order, name in enumerate(["read", *others, *named], start=-1):
-            row = {"corpus": corpus, "source": place, "order": order, "operator": name, "seen": seen}
-            funnels.append({**row, "dropped": mine.get(name, 0)})
-            seen -= mine.get(name, 0)
+        mine = {row["operator"]: row for row in found if (row["corpus"], row["source"]) == (corpus, place)}
+        funnels += _funnel(corpus, place, mine, stages(data, corpus), changed.get(corpus))
     return funnels
+
+
+def _funnel(
+    corpus: str, place: str | None, mine: dict[str, dict[str, Any]], named: list[str], changed: int | None
+) -> list[dict[str, Any]]:
+    """One funnel: `mine` are the counts per operator, `named` the stages in order."""
+    others = sorted(name for name in mine if name not in {None, "read", *named})
+    first = ["read"] if changed is None else ["read", "rewrite"]
+    seen, told = sum(row["n"] for row in mine.values()), []
+    for order, name in enumerate([*first, *others, *named], start=-1):
+        gone = mine.get(name, {"n": 0, "rerouted": 0})
+        row = {"corpus": corpus, "source": place, "order": order, "operator": name, "seen": seen}
+        row |= {"dropped": gone["n"], "rerouted": gone["rerouted"]}
+        told.append(row | {"rewritten": (changed or 0) if name == "rewrite" else 0})
+        seen -= gone["n"]
+    return told
+
+
+def _rewritten(data: Path) -> dict[str, int]:
+    """How many samples were rewritten, of the corpora that have rewrites."""
+    found = {name.partition(".")[2]: folder for name, folder in steps(data).items() if name.startswith("rewrite.")}
+    return {corpus: record(folder)["counts"]["rewritten"] for corpus, folder in found.items()}
 
 
 # A verdict's reason without the sample or the benchmark it names: what reasons are counted by.

@@ -1,4 +1,4 @@
-"""The steps of one corpus, each on the one before: ingest, probe, OCR, measure, decide; then passes and selection."""
+"""The steps of one corpus, each on the one before: ingest, rewrite, probe, OCR, measure, decide; passes, selection."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_engine import ingest, judge, label, probe, tables, taxonomy, tombstones
+from data_engine import ingest, judge, label, probe, rewrites, tables, taxonomy, tombstones
 from data_engine.curation import Curation, row_counts
 from data_engine.judge import Sight
 from data_engine.operators.base import Operator
@@ -39,11 +39,12 @@ class Chain:
 
 def run_corpus(this: Curation, corpus: Corpus) -> Chain:
     read = _ingest(this, corpus)
-    probed = _probe(this, corpus, read)
+    shown = rewrites.run_rewrites(this, corpus, read)
+    probed = _probe(this, corpus, shown)
     corpus = _with_rights(this, corpus)
     operators = judge.build(corpus.operators)
-    labelled = _label(this, corpus, read, probed) if any("ocr" in name for name, _ in operators) else None
-    found = labelled or read
+    labelled = _label(this, corpus, shown, probed) if any("ocr" in name for name, _ in operators) else None
+    found = labelled or shown
     sight = Sight(found.table("samples"), probed.folder, labelled.table("ocr") if labelled else None, this.store)
     operators = [(name, _with_topics(this, corpus, found, operator)) for name, operator in operators]
     measured = _measure(this, corpus, operators, sight, [found, probed])
@@ -141,16 +142,16 @@ def _label(this: Curation, corpus: Corpus, read: StepResult, probed: StepResult)
         found = tables.read(read.table("samples"))
         readable = {row["key"] for row in tables.rows(probed.table("media"), ["key"])}
         usable = pa.array([all(m["key"] in readable for m in media) for media in found["media"].to_pylist()])
-        work = functools.partial(label.label_partition, store=this.store)
+        work = functools.partial(label.label_partition, store=this.store, rewriting=rewrites.build(corpus.rewrites))
         this.partitions(f"OCR {corpus.corpus}", work, found.filter(usable), 24, folder, "ray")
         tables.write(found.filter(pc.invert(usable)), folder / "samples" / "unreadable.parquet")
         return row_counts(folder, "samples", "ocr")
 
     return this.run.step(
         f"ocr.{corpus.corpus}",
-        config={"engine": "rapidocr"},
+        config={"engine": "rapidocr", **({"rewrites": corpus.rewrites} if corpus.rewrites else {})},
         inputs=[read, probed],
-        code=("data_engine.label", "data_engine.models.ocr"),
+        code=("data_engine.label", "data_engine.models.ocr", "data_engine.rewrites"),
         build=build,
     )
 
@@ -238,6 +239,7 @@ def _decide(this: Curation, corpus: Corpus, operators: judge.Operators, measured
     def build(folder: Path) -> Counts:
         measures = measured.table("measures")
         settled = [(name, _settled(operator, measures)) for name, operator in operators]
+        judge.write_operators(settled, folder)
         work = functools.partial(judge.decide_partition, operators=settled, measures=measures, removed=removed)
         this.over_parts(f"decide {corpus.corpus}", work, tables.parts(measures), folder, "local")
         return statuses(tables.parts(folder / "verdicts"))

@@ -41,7 +41,7 @@ def curate(
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Read corpora from here, not the recipe's root.")] = None,
 ) -> None:
-    """Runs a recipe: ingest, probe, measure, decide, dedup, count, gate, mix, shard.
+    """Runs a recipe: ingest, rewrite, probe, measure, decide, dedup, count, gate, mix, shard.
 
     What was done before with the same settings, code and inputs is not done again. Exit code 1: a gate failed.
     """
@@ -69,6 +69,8 @@ def why(
     for message in sample["messages"]:
         words = " ".join(p["text"] if p["kind"] == "text" else f"<{p['kind']} {p['media']}>" for p in message["parts"])
         console.print(f"[cyan]{message['role']}[/]: {words}", highlight=False)
+    if sample["parents"]:
+        console.print(f"made of {', '.join(sample['parents'])}", highlight=False)
     for number, item in enumerate(sample["media"] or []):
         console.print(f"media {number}: {item['kind']} {item['key'][:16]}… {_span(item)}", highlight=False)
     _table(
@@ -76,11 +78,11 @@ def why(
         about.get("lineage", []),
         ("operator", "verdict", "reason", "measures", "settings"),
     )
-    _table("Verdict", about.get("verdicts", []), ("status", "operator", "reason"))
+    _table("Verdict", about.get("verdicts", []), ("status", "operator", "reason", "route"))
     _table("Tokens", about.get("tokens", []), ("preset", "text_tokens", "visual_tokens", "tokens"))
     _table("Places in the first epoch", about.get("plan", []), ("position", "modality", "tokens"))
     _table("Shard", about.get("index", []), ("shard", "key", "offset", "size"))
-    _table("Labelled as", about["children"], ("id",))
+    _table("Made into", about["children"], ("id",))
 
 
 def _span(item: dict[str, Any]) -> str:
@@ -94,19 +96,20 @@ def funnel(
     data: DataOption = Path("build/demo"),
     by_source: Annotated[bool, typer.Option(help="One funnel for each source of a corpus.")] = False,
 ) -> None:
-    """Shows, per corpus or source, how many samples each step saw and dropped."""
+    """Shows, per corpus or source, how many samples each step saw, dropped (rerouted ones among them) and rewrote."""
     rows = _ask(lambda: catalog.funnel(data, by_source=by_source))
     for corpus, source in dict.fromkeys((row["corpus"], row["source"]) for row in rows):
         chosen = [row for row in rows if (row["corpus"], row["source"]) == (corpus, source)]
         mine = [{**row, "left": row["seen"] - row["dropped"]} for row in chosen]
-        _table(f"{corpus}: {source}" if by_source else corpus, mine, ("operator", "seen", "dropped", "left"))
+        columns = ("operator", "seen", "dropped", "rerouted", "rewritten", "left")
+        _table(f"{corpus}: {source}" if by_source else corpus, mine, columns)
 
 
 @app.command()
 def inspect(
     data: DataOption = Path("build/demo"),
     corpus: Annotated[Optional[str], typer.Option(help="Only this corpus.")] = None,  # noqa: UP045
-    status: Annotated[Optional[str], typer.Option(help="kept, dropped or quarantined.")] = None,  # noqa: UP045
+    status: Annotated[Optional[str], typer.Option(help="kept, dropped, rerouted or quarantined.")] = None,  # noqa: UP045
     limit: Annotated[int, typer.Option(help="How many.")] = 20,
     as_json: JsonOption = False,
 ) -> None:

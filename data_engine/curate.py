@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_engine import gates, ingest, judge, mix, shards
+from data_engine import gates, ingest, judge, mix, rewrites, shards
 from data_engine.chain import Chain, run_corpus
 from data_engine.curation import Curation, Progress
 from data_engine.finish import (
@@ -24,7 +24,7 @@ from data_engine.finish import (
 from data_engine.media import write_atomic
 from data_engine.passes import PASSES
 from data_engine.recipe import Recipe
-from data_engine.release import release
+from data_engine.release import publish_queues, release
 from data_engine.runners.partition import RunnerName
 from data_engine.step import Run, StepResult
 from strict_yaml import RecipeError, nearest
@@ -39,8 +39,9 @@ class Outcome:
 
 
 def check(recipe: Recipe) -> None:
-    """Refuses unknown formats, operators, dedup passes and fields. Raises RecipeError naming the nearest."""
-    known = {"operators": judge.OPERATORS, "dedup": {name: model for name, (model, _) in PASSES.items()}}
+    """Refuses unknown formats, rewrites, operators, dedup passes and fields. Raises RecipeError naming the nearest."""
+    passes = {name: model for name, (model, _) in PASSES.items()}
+    known: dict[str, Mapping[str, Any]] = {"rewrites": rewrites.REWRITES, "operators": judge.OPERATORS, "dedup": passes}
     for corpus in recipe.corpora:
         where = f"corpora.{corpus.corpus}"
         for source in corpus.sources:
@@ -87,6 +88,7 @@ def _to_shards(this: Curation, kept: Mapping[str, Chain]) -> list[str]:
     failed = gates.failed(run_gate(this, kept, counted).folder)
     if not failed:
         write_shards(this, plan_mix(this, kept, counted), tokenizer)
+        publish_queues(this, kept)
     return failed
 
 
@@ -94,6 +96,7 @@ def _to_samples(this: Curation, kept: Mapping[str, Chain]) -> list[str]:
     failed = gates.failed(run_gate(this, kept, {}).folder)
     if not failed:
         release(this, kept)
+        publish_queues(this, kept)
     return failed
 
 

@@ -229,19 +229,25 @@ def publish(folder: Path, link: Path) -> None:
 
 
 def corpora_counts(this: Curation) -> dict[str, dict[str, int]]:
-    """Per corpus: ingested = kept + dropped + quarantined, records that could not be read among the last."""
+    """Per corpus: ingested = kept + dropped + rerouted + quarantined, what could not be read among the last.
+
+    `rewritten` of the ingested are no longer what was read, whatever became of them.
+    """
     counts = {name: result.record["counts"] for name, result in this.run.done.items()}
+    names = [corpus.corpus for corpus in this.recipe.corpora]
     return {
-        corpus.corpus: corpus_counts(counts[f"ingest.{corpus.corpus}"], counts[f"dedup.{corpus.corpus}"])
-        for corpus in this.recipe.corpora
+        name: corpus_counts(counts[f"ingest.{name}"], counts[f"dedup.{name}"], counts.get(f"rewrite.{name}", {}))
+        for name in names
     }
 
 
-def corpus_counts(read: Mapping[str, int], final: Mapping[str, int]) -> dict[str, int]:
-    """A corpus's totals from the counts of its first step and of its last."""
+def corpus_counts(read: Mapping[str, int], final: Mapping[str, int], rewritten: Mapping[str, int]) -> dict[str, int]:
+    """A corpus's totals from the counts of its first step, of its last, and of its rewrites (if it has any)."""
     return {
         "ingested": read["samples"] + read["quarantine"],
         "kept": final["samples_kept"],
         "dropped": final["samples_dropped"],
+        "rerouted": final.get("samples_rerouted", 0),
         "quarantined": final["samples_quarantined"] + read["quarantine"],
+        "rewritten": rewritten.get("rewritten", 0),
     }

@@ -27,7 +27,7 @@ _PSI = "psi"
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Where one corpus's tables are (see `metrics.of_corpus`), its four totals, and its last release.
+    """Where one corpus's tables are (see `metrics.of_corpus`), its totals, and its last release.
 
     `earlier_measures` and `earlier` are the kept samples' measures and the metrics of that release.
     """

@@ -28,6 +28,7 @@ FORMATS = (
     "images",
     "pdf",
     "pdf_pages",
+    "queue",
     "tables",
     "text",
     "urls",

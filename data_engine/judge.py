@@ -1,5 +1,6 @@
 """Measure, then decide: operators run over samples joined with what is known of their media."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_engine.describe import FIRST_MEDIUM, READINGS, describe
-from data_engine.media import MediaStore
+from data_engine.media import MediaStore, write_atomic
 from data_engine.operators import (
     caption,
     grounding,
@@ -73,8 +74,7 @@ OPERATORS: Mapping[str, type[Operator]] = {
     "brightness": video.Brightness,
 }
 VERDICT_SCHEMA = pa.schema(
-    [("id", pa.string()), ("source", pa.string()), ("origin", pa.string())]
-    + [("status", pa.string()), ("operator", pa.string()), ("reason", pa.string())]
+    [(name, pa.string()) for name in ("id", "source", "origin", "status", "operator", "reason", "route")]
 )
 
 
@@ -145,8 +145,8 @@ def decide_partition(
 def decide(measures: pa.Table, operators: Operators, gone: pa.Array | None = None) -> pa.Table:
     """Verdicts from stored measures: cheap, so a threshold moves without recomputation.
 
-    status is `quarantined` (a medium is unusable), `dropped` (by the first operator with a reason) or `kept`. `gone`
-    says per row why it may not come back at all, or null.
+    status is `quarantined` (a medium is unusable), `dropped` (by the first operator with a reason), `rerouted` (the
+    same, by one that has a `route`) or `kept`. `gone` says per row why it may not come back at all, or null.
     """
     bad = measures["bad_media"]
     reason, operator = bad, pc.if_else(pc.is_valid(bad), "media", None)
@@ -154,16 +154,26 @@ def decide(measures: pa.Table, operators: Operators, gone: pa.Array | None = Non
     for name, found in [*first, ("label", pc.if_else(measures["has_target"], None, NO_TARGET))]:
         operator = pc.if_else(pc.and_(pc.is_null(reason), pc.is_valid(found)), name, operator)
         reason = pc.coalesce(reason, found)
+    route = pa.nulls(len(measures), pa.string())
     for name, rule in operators:
         found = pc.if_else(pc.is_valid(reason), None, rule.decide(measures))
         operator = pc.if_else(pc.is_valid(found), name, operator)
+        route = pc.if_else(pc.is_valid(found), pa.scalar(rule.route, pa.string()), route)
         reason = pc.coalesce(reason, found)
-    status = pc.if_else(pc.is_valid(bad), "quarantined", pc.if_else(pc.is_valid(reason), "dropped", "kept"))
+    out = pc.if_else(pc.is_valid(route), "rerouted", "dropped")
+    status = pc.if_else(pc.is_valid(bad), "quarantined", pc.if_else(pc.is_valid(reason), out, "kept"))
     columns = {**{name: measures[name] for name in ("id", "source", "origin")}, "status": status}
-    return pa.table({**columns, "operator": operator, "reason": reason}, schema=VERDICT_SCHEMA)
+    return pa.table({**columns, "operator": operator, "reason": reason, "route": route}, schema=VERDICT_SCHEMA)
 
 
 NO_TARGET = "no text could be read"
+SETTLED = "operators.json"
+
+
+def write_operators(operators: Operators, folder: Path) -> None:
+    """The operators as they decide, percentiles turned into scores: what a sample's story is told by."""
+    specs = [{name: operator.model_dump(mode="json")} for name, operator in operators]
+    write_atomic(folder / SETTLED, json.dumps(specs, indent=1, ensure_ascii=False).encode())
 
 
 def story(measures: pa.Table, operators: Operators) -> list[dict[str, Any]]:
@@ -173,7 +183,8 @@ def story(measures: pa.Table, operators: Operators) -> list[dict[str, Any]]:
         reason = rule.decide(measures)[0].as_py()
         seen = {column: measures[column][0].as_py() for column in rule.looks_at if column in measures.column_names}
         settings = rule.model_dump()
-        told.append({"operator": name, "verdict": "drop" if reason else "keep", "reason": reason, "measures": seen})
+        verdict = ("reroute" if rule.route else "drop") if reason else "keep"
+        told.append({"operator": name, "verdict": verdict, "reason": reason, "measures": seen})
         told[-1]["settings"] = settings
         if reason:
             break

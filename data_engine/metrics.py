@@ -19,8 +19,9 @@ from data_engine.sample import MODALITIES
 BATCH = 4096
 Row = dict[str, Any]
 PLAIN = (
-    *("ingested", "kept", "dropped", "quarantined"),
-    *("kept_share", "dropped_share", "quarantined_share", "duplicate_share", "contaminated_share", "no_target_share"),
+    *("ingested", "kept", "dropped", "rerouted", "quarantined", "rewritten"),
+    *("kept_share", "dropped_share", "rerouted_share", "quarantined_share", "rewritten_share"),
+    *("duplicate_share", "contaminated_share", "no_target_share"),
     *("share_zh", "share_en", "share_other", *(f"share_{name}" for name in MODALITIES)),
     *("mean_tokens", "tokens"),
 )
@@ -33,14 +34,14 @@ def of_corpus(folders: Mapping[str, Path], counts: Mapping[str, int]) -> Row:
     """The metrics of one corpus: `PLAIN`, and `measures.<column>.<statistic>` of every measure of the kept samples.
 
     `folders` names the tables `verdicts`, `samples`, `measures` (the kept ones), `measured` (all) and `tokens`;
-    `counts` its four totals. Languages are told by script, of what the model is to say; shares of languages and
+    `counts` its totals. Languages are told by script, of what the model is to say; shares of languages and
     modalities are of kept samples, all others of records read.
     """
     total, kept = max(counts["ingested"], 1), max(counts["kept"], 1)
     tokens = sum(pc.sum(batch["tokens"]).as_py() or 0 for batch in _batches(folders["tokens"], ["tokens"]))
     return {
         **counts,
-        **{f"{name}_share": counts[name] / total for name in ("kept", "dropped", "quarantined")},
+        **{f"{name}_share": count / total for name, count in counts.items() if f"{name}_share" in PLAIN},
         **{name: count / total for name, count in _dropped(folders["verdicts"]).items()},
         "no_target_share": _without_target(folders["measured"]) / total,
         **{name: count / kept for name, count in _kinds(folders["samples"], folders["measures"]).items()},

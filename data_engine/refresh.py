@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
-from data_engine import catalog, shards, tables
+from data_engine import catalog, queues, shards, tables
 from data_engine.finish import corpus_counts
 from data_engine.media import write_atomic
 from data_engine.rights import Rights, write_attribution
@@ -43,6 +43,8 @@ def _counts(data: Path, step: Path, record: dict[str, Any]) -> Counts:
     counts: Counts = dict(record["counts"])
     tabled = [name for name in counts if any((step / name).glob("*.parquet"))]
     counts |= {name: tables.count(step / name) for name in tabled}
+    if (step / "queues").is_dir():
+        return counts | queues.counted(step / "queues")
     if (step / "verdicts").is_dir():
         return counts | statuses(tables.parts(step / "verdicts"))
     if (step / "drops").is_dir():
@@ -89,8 +91,11 @@ def _refresh_summary(data: Path) -> None:
         return
     summary, steps = json.loads(path.read_text()), catalog.steps(data)
     for corpus in summary.get("corpora", {}):
-        read, final = (catalog.record(steps[f"{name}.{corpus}"])["counts"] for name in ("ingest", "dedup"))
-        summary["corpora"][corpus] = corpus_counts(read, final)
+        read, final, rewritten = (
+            catalog.record(steps[f"{name}.{corpus}"])["counts"] if f"{name}.{corpus}" in steps else {}
+            for name in ("ingest", "dedup", "rewrite")
+        )
+        summary["corpora"][corpus] = corpus_counts(read, final, rewritten)
     if "shards" in summary and "shards" in steps:
         summary["shards"] = shards.summary(steps["shards"] / "shards")
     write_atomic(path, json.dumps(summary, indent=1, ensure_ascii=False).encode())

@@ -101,8 +101,8 @@ def gc(
     """Clears the steps that no release needs, and media that no sample of the others shows. Returns what went.
 
     Needed is what run.json, its copies in the folder and the run files in `keep` name, what runs beside this one
-    compare with (`against`), and what `DIR/shards`, `release` and `tokenizer` show. A step in progress goes when it
-    has not been touched for a day, or with `in_progress`; while there is a younger one, media are left alone.
+    compare with (`against`), and what `DIR/shards`, `release`, `queues` and `tokenizer` show. A step in progress goes
+    when it has not been touched for a day, or with `in_progress`; while there is a younger one, media are left alone.
     Raises CatalogError for a folder without a run or a `keep` that is no run file.
     """
     catalog.steps(data)
@@ -141,7 +141,7 @@ def _needed(data: Path, keep: Sequence[Path]) -> set[Path]:
         if holders.steps_of(file) is None:
             raise CatalogError(f"--keep {file}: not a run file; give a copy of a run.json of {data}")
         needed |= {(data / folder).resolve() for folder in _named(file)}
-    links = [data / "shards", data / "release", *(data / "tokenizer").glob("*")]
+    links = [data / "shards", data / "release", data / "queues", *(data / "tokenizer").glob("*")]
     shown = [link.resolve() for link in links if link.is_symlink()]
     root = (data / "steps").resolve()
     needed |= {root / path.relative_to(root).parts[0] for path in shown if path.is_relative_to(root)}

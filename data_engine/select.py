@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from data_engine import tables
 from data_engine.curation import Curation
 from data_engine.judge import VERDICT_SCHEMA
+from data_engine.queues import Scores, reroutes, routing
 from data_engine.recipe import Corpus
 from data_engine.step import Counts, StepResult
 
@@ -23,7 +24,7 @@ def select(
     decided: StepResult,
     done: Sequence[StepResult],
 ) -> StepResult:
-    """Leaves `verdicts` (all samples), `samples` and `measures` (the kept ones, row for row)."""
+    """Leaves `verdicts` (all samples), `samples` and `measures` (the kept ones, row for row), and `reroutes`."""
 
     def build(folder: Path) -> Counts:
         work = functools.partial(
@@ -32,6 +33,7 @@ def select(
             measures=measured.table("measures"),
             verdicts=decided.table("verdicts"),
             drops=[(step.name.partition(".")[0], step.table("drops")) for step in done],
+            scores=routing(corpus),
         )
         parts = tables.parts(measured.table("measures"))
         this.over_parts(f"select {corpus.corpus}", work, parts, folder, "spark")
@@ -41,7 +43,7 @@ def select(
         f"dedup.{corpus.corpus}",
         config=corpus.dedup,
         inputs=[found, measured, decided, *done],
-        code=("data_engine.select",),
+        code=("data_engine.select", "data_engine.queues"),
         build=build,
     )
 
@@ -53,18 +55,21 @@ def select_partition(
     measures: Path,
     verdicts: Path,
     drops: Sequence[tuple[str, Path]],
+    scores: Scores,
 ) -> dict[str, pa.Table]:
-    """One part's verdicts with the passes' drops put in, and its kept rows."""
+    """One part's verdicts with the passes' drops put in, its kept rows, and its reroutes (`queues.SCHEMA`)."""
     part = units["part"][0].as_py()
     index = [file.name for file in tables.parts(verdicts)].index(part)
     final = pq.read_table(verdicts / part)
     for name, folder in drops:
         final = _drop(final, pq.read_table(tables.parts(folder)[index]), f"dedup.{name}")
-    kept = pc.equal(final["status"], "kept")
+    kept, all_samples = pc.equal(final["status"], "kept"), pq.read_table(tables.parts(samples)[index])
+    measured = pq.read_table(measures / part)
     return {
         "verdicts": final,
-        "samples": pq.read_table(tables.parts(samples)[index]).filter(kept),
-        "measures": pq.read_table(measures / part).filter(kept),
+        "samples": all_samples.filter(kept),
+        "measures": measured.filter(kept),
+        **({"reroutes": reroutes(all_samples, final, measured, scores)} if scores else {}),
     }
 
 
@@ -77,13 +82,14 @@ def _drop(verdicts: pa.Table, found: pa.Table, operator: str) -> pa.Table:
         "status": pc.if_else(dropped, "dropped", verdicts["status"]),
         "operator": pc.if_else(dropped, operator, verdicts["operator"]),
         "reason": pc.if_else(dropped, found["reason"].combine_chunks().take(place), verdicts["reason"]),
+        "route": verdicts["route"],
     }
     return pa.table(columns, schema=VERDICT_SCHEMA)
 
 
 def statuses(verdicts: Sequence[Path]) -> Counts:
-    """How many samples are kept, dropped and quarantined."""
-    counts = {"samples_in": 0, "samples_kept": 0, "samples_dropped": 0, "samples_quarantined": 0}
+    """How many samples are kept, dropped, rerouted and quarantined."""
+    counts = {f"samples_{name}": 0 for name in ("in", "kept", "dropped", "rerouted", "quarantined")}
     for file in verdicts:
         status = pq.read_table(file, columns=["status"])["status"]
         counts["samples_in"] += len(status)

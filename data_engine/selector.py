@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -129,25 +129,29 @@ def _read_in_pictures(data: Path, person: str) -> set[str]:
 
 def _family(data: Path, found: set[str]) -> set[str]:
     """With the one sample each was labelled or masked from, and with everything made of any of them."""
-    parents = _parents(data)
+    made = _made(data)
+    alone: dict[str, set[str]] = {}
+    for name, made_of in made:
+        if len(made_of) == 1:
+            alone.setdefault(name, set()).add(made_of[0])
     frontier = set(found)
     while frontier:  # up, where there is one parent only: one of several is not the same thing
-        frontier = {parents[name][0] for name in frontier if len(parents.get(name, ())) == 1} - found
+        frontier = {parent for name in frontier for parent in alone.get(name, ())} - found
         found = found | frontier
     grown = True
     while grown:
-        children = {name for name, made_of in parents.items() if found & set(made_of)} - found
+        children = {name for name, made_of in made if found & set(made_of)} - found
         found, grown = found | children, bool(children)
     return found
 
 
-def _parents(data: Path) -> dict[str, Sequence[str]]:
-    """The samples that were made of others, and of which."""
-    made: dict[str, Sequence[str]] = {}
+def _made(data: Path) -> set[tuple[str, tuple[str, ...]]]:
+    """The samples that were made of others, and of which; two that are masked may come to the same content."""
+    made: set[tuple[str, tuple[str, ...]]] = set()
     for part in sample_tables(data):
         table = pq.read_table(part, columns=["id", "parents"])
         table = table.filter(pc.greater(pc.list_value_length(table["parents"]), 0))
-        made |= dict(zip(table["id"].to_pylist(), table["parents"].to_pylist(), strict=True))
+        made |= set(zip(table["id"].to_pylist(), map(tuple, table["parents"].to_pylist()), strict=True))
     return made
 
 

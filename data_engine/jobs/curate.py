@@ -45,9 +45,10 @@ def run(
     except (RecipeError, CatalogError) as error:
         Console(stderr=True).print(str(error), style="red", soft_wrap=True, highlight=False)
         return 2
-    table = Table("corpus", "ingested", "kept", "dropped", "quarantined")
+    columns = ("ingested", "kept", "dropped", "rerouted", "quarantined", "rewritten")
+    table = Table("corpus", *columns)
     for name, counts in outcome.summary["corpora"].items():
-        table.add_row(name, *(str(counts[column]) for column in ("ingested", "kept", "dropped", "quarantined")))
+        table.add_row(name, *(str(counts[column]) for column in columns))
     console.print(table)
     for line in outcome.failed:
         Console(stderr=True).print(line, style="red", soft_wrap=True, highlight=False)

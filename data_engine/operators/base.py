@@ -16,11 +16,17 @@ class Operator(Strict):
     `looks_at` and returns one reason per row, null where the sample is kept. Fields that change a measure are
     named in `measured_by`: only they make the measures be computed anew. An operator that must open the media
     says `needs_media` and has `measure_media` instead of `measure`: it runs on Ray, where models stay loaded.
+    What an operator with a `route` refuses is not dropped but put into the queue of that name, for another job.
     """
 
     looks_at: ClassVar[tuple[str, ...]] = ()
     measured_by: ClassVar[tuple[str, ...]] = ()
     needs_media: ClassVar[bool] = False
+
+    @property
+    def route(self) -> str | None:
+        """The queue that samples go to which this operator does not keep; None: they are dropped."""
+        return None
 
     def measure(self, batch: pa.Table) -> dict[str, pa.Array]:
         """New columns for a batch (the columns of `describe.describe`). Default: none needed."""

@@ -69,8 +69,11 @@ class ImageTextScore(Scored):
         return {"image_text_score": pa.array(scores, pa.float64())}
 
     def decide(self, measures: pa.Table) -> pa.Array:
-        reason = "image and text do not match"
-        return reasons((self.falls_short(measures), f"recaption: {reason}" if self.below == "recaption" else reason))
+        return reasons((self.falls_short(measures), "image and text do not match"))
+
+    @property
+    def route(self) -> str | None:
+        return "recaption" if self.below == "recaption" else None
 
 
 def first_image(pictures: Sequence[dict[str, Any] | None] | None) -> str | None:

@@ -12,7 +12,6 @@ from data_engine.describe import owners
 from data_engine.media import MediaStore
 from data_engine.operators.base import Operator, reasons
 from data_engine.operators.image_text import Scored, pair_scores
-from data_engine.operators.pii import rewrite_table
 
 # What no writer means: replacement characters, controls other than tab and line ends, private use, non-characters.
 SENSELESS = (
@@ -111,11 +110,6 @@ def garbled_share(text: pa.ChunkedArray) -> pa.Array:
 def ungarbled(text: pa.Array) -> pa.Array:
     """The texts without the characters that no writer means; mojibake stays, since taking it out would cut words."""
     return pc.replace_substring_regex(text, SENSELESS, "")
-
-
-def clean_table(samples: pa.Table) -> pa.Table:
-    """Samples without the characters that no writer means; a changed sample's parent is what it was."""
-    return rewrite_table(samples, SENSELESS, lambda text: ungarbled(pa.array([text]))[0].as_py())
 
 
 def in_order(messages: pa.ChunkedArray, media: pa.ChunkedArray) -> npt.NDArray[np.bool_]:

@@ -1,6 +1,5 @@
 """Personal data in text: found by form and checksum, counted, and masked with a mark of its kind such as <EMAIL>."""
 
-import dataclasses
 import ipaddress
 import re
 from collections import Counter
@@ -11,10 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_engine import sample as samples_
-from data_engine.describe import owners
 from data_engine.operators.base import Operator, reasons
-from data_engine.sample import Message, Sample
 
 
 class Kind(NamedTuple):
@@ -83,16 +79,20 @@ KINDS = {
         _is_phone,
     ),
 }
+# Full-width letters, digits and marks of numbers and addresses are looked at as their half-width forms, one for one.
+_WIDE = [*range(0xFF10, 0xFF1A), *range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B), *map(ord, "＠．－＋＿")]
+_HALF_WIDTH = {wide: wide - 0xFEE0 for wide in _WIDE}
 # A superset of all of them in RE2, which has no look-around: what it passes over has none.
 SUSPECT = (
     r"[A-Za-z0-9_%+.-]@[A-Za-z0-9-]|(?:[0-9Xx][ .()-]{0,3}){8}|[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:"
+    r"|[＠０-９]"
 )
 
 
 class Pii(Operator):
     """Personal data: e-mail and IP addresses, phone and card numbers, Chinese mobile and identity numbers.
 
-    `action: drop` drops samples with more than `allowed` of them; `mask` drops none, and `mask_table` takes them out.
+    `action: drop` drops samples with more than `allowed` of them; `mask` drops none: the rewrite `mask_pii` masks them.
     """
 
     looks_at: ClassVar[tuple[str, ...]] = tuple(f"pii_{kind}" for kind in KINDS)
@@ -127,53 +127,21 @@ def suspect(text: pa.Array | pa.ChunkedArray, pattern: str = SUSPECT) -> np.ndar
 
 def mask(text: str) -> str:
     """The text with every piece of personal data replaced by the mark of its kind."""
-    return _masked(text, Counter())
+    return masked(text)[0]
 
 
 def count(text: str) -> Counter[str]:
     """How often each kind occurs."""
+    return masked(text)[1]
+
+
+def masked(text: str) -> tuple[str, Counter[str]]:
+    """The text as `mask` leaves it, and how many of each kind were masked."""
     counts: Counter[str] = Counter()
-    _masked(text, counts)
-    return counts
-
-
-def _masked(text: str, counts: Counter[str]) -> str:
+    plain = text.translate(_HALF_WIDTH)
     for name, kind in KINDS.items():
-        found = [match for match in kind.pattern.finditer(text) if kind.is_real(match[0])]
+        found = [match for match in kind.pattern.finditer(plain) if kind.is_real(match[0])]
         counts[name] += len(found)
         for match in reversed(found):
-            text = text[: match.start()] + kind.mark + text[match.end() :]
-    return text
-
-
-def mask_table(samples: pa.Table) -> pa.Table:
-    """Samples with their personal data masked, in the same order; a changed sample's parent is what it was."""
-    return rewrite_table(samples, SUSPECT, mask)
-
-
-def rewrite_table(samples: pa.Table, pattern: str, rewrite: Callable[[str], str]) -> pa.Table:
-    """Samples (sample.SCHEMA) with `rewrite` applied to texts in which `pattern` (RE2) occurs.
-
-    A sample that changes gets the id of its new content, and its old id as its only parent; others stay as they are.
-    """
-    turns = samples["messages"].combine_chunks()
-    parts = turns.flatten().field("parts")
-    hits = suspect(parts.flatten().field("text"), pattern)
-    rows = np.unique(owners(turns)[owners(parts)][hits])
-    new = samples_.to_table(_rewritten(sample, rewrite) for sample in samples_.from_table(samples.take(pa.array(rows))))
-    place = np.arange(len(samples))
-    place[rows] = len(samples) + np.arange(len(rows))
-    return pa.concat_tables([samples.select(new.column_names), new]).take(pa.array(place))
-
-
-def _rewritten(sample: Sample, rewrite: Callable[[str], str]) -> Sample:
-    messages = tuple(
-        Message(
-            message.role,
-            tuple(dataclasses.replace(part, text=rewrite(part.text)) if part.text else part for part in message.parts),
-        )
-        for message in sample.messages
-    )
-    if messages == sample.messages:
-        return sample
-    return dataclasses.replace(sample, messages=messages, parents=(sample.id,), id="")
+            text, plain = (t[: match.start()] + kind.mark + t[match.end() :] for t in (text, plain))
+    return text, counts

@@ -1,9 +1,6 @@
-"""Pictures nobody should train on: unsafe ones are dropped, faces and other private regions are made unrecognisable."""
+"""Pictures nobody should train on: unsafe ones are dropped, private regions of others are made unrecognisable."""
 
-import dataclasses
-import io
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,16 +10,12 @@ import pyarrow.compute as pc
 from PIL import Image
 from pydantic import model_validator
 
-from data_engine import sample as samples_
 from data_engine.media import MediaStore
-from data_engine.models import faces, safety
+from data_engine.models import safety
 from data_engine.operators.base import Operator, reasons
 from data_engine.operators.image_text import open_image
-from data_engine.sample import Sample
-from strict_yaml import Strict
 
 Pixels = npt.NDArray[np.uint8]
-Find = Callable[[Pixels], npt.NDArray[np.int64]]
 BLOCKS = 6
 """Blocks across the shorter side of a region that is made unrecognisable."""
 
@@ -61,58 +54,6 @@ def _scores(keys: Sequence[str], store: MediaStore) -> dict[str, float]:
         opened = {key: pixels for key in keys[at : at + safety.BATCH] if (pixels := open_image(key, store)) is not None}
         found |= dict(zip(opened, safety.scores(list(opened.values())), strict=True))
     return found
-
-
-class Faces(Strict):
-    """What finds faces: a YuNet model file and the least score. A transformation's settings, not an operator."""
-
-    model: str
-    min_score: float = 0.7
-
-    @model_validator(mode="after")
-    def _has_model(self) -> Self:
-        faces.require(self.model)
-        return self
-
-
-def blur_partition(table: pa.Table, *, store: Path, find: Faces) -> dict[str, pa.Table]:
-    """Samples to `samples`, those with a face in an image replaced by a child without (row for row, in order)."""
-    found: dict[str, str] = {}
-    media = MediaStore(store)
-    blurred = [
-        blur_sample(sample, media, lambda pixels: faces.detect(pixels, find.model, find.min_score), found)
-        for sample in samples_.from_table(table)
-    ]
-    return {"samples": samples_.to_table(blurred)}
-
-
-def blur_sample(sample: Sample, store: MediaStore, find: Find, found: dict[str, str]) -> Sample:
-    """The sample itself, or its child in which the regions of its images that `find` names cannot be recognised.
-
-    New images are kept as PNG. `found` remembers what became of which image, for the samples that follow. Videos, and
-    images that do not open, stay as they are.
-    """
-    for item in sample.media:
-        if item.kind == "image" and item.start is None and item.key not in found:
-            found[item.key] = _blurred_key(item.key, store, find)
-    media = tuple(dataclasses.replace(item, key=_new_key(item, found)) for item in sample.media)
-    if media == sample.media:
-        return sample
-    return dataclasses.replace(sample, media=media, parents=(sample.id,), id="")
-
-
-def _new_key(item: samples_.Media, found: dict[str, str]) -> str:
-    return found.get(item.key, item.key) if item.kind == "image" and item.start is None else item.key
-
-
-def _blurred_key(key: str, store: MediaStore, find: Find) -> str:
-    pixels = open_image(key, store)
-    boxes = np.empty((0, 4), np.int64) if pixels is None else find(pixels)
-    if pixels is None or not len(boxes):
-        return key
-    buffer = io.BytesIO()
-    Image.fromarray(unrecognisable(pixels, boxes)).save(buffer, "PNG")
-    return store.put_bytes(buffer.getvalue(), ".png")
 
 
 def unrecognisable(pixels: Pixels, boxes: npt.NDArray[np.int64]) -> Pixels:

@@ -32,11 +32,11 @@ def corpora(data: Path) -> list[str]:
 
 
 def table(data: Path) -> Markup:
-    """Each corpus with its rights and its four counts; then the packages that were fetched, if the run says."""
+    """Each corpus with its rights and its counts; then the packages that were fetched, if the run says."""
     summary = read_json(data / "summary.json", NO_RUN)
     counts = summary["corpora"]
     found = [{"name": name, "sources": _sources(data, name), **counts[name]} for name in corpora(data)]
-    columns = ("ingested", "kept", "dropped", "quarantined")
+    columns = ("ingested", "kept", "dropped", "rerouted", "quarantined")
     totals = {column: sum(row[column] for row in found) for column in columns}
     status = summary.get("fetched", {})
     fetched = [(item, status[item.name]) for item in demo_corpora.MANIFEST if item.name in status]
@@ -70,6 +70,8 @@ def _funnel(corpus: str, rows: Sequence[dict[str, Any]], why: Sequence[dict[str,
             "name": STEP_NAMES.get(row["operator"], row["operator"].replace("dedup.", "twins, ").replace("_", " ")),
             "left": row["seen"] - row["dropped"],
             "dropped": row["dropped"],
+            "rerouted": row["rerouted"],
+            "rewritten": row["rewritten"],
             "left_percent": 100 * (row["seen"] - row["dropped"]) / first,
             "dropped_percent": 100 * row["dropped"] / first,
             "reasons": merged(r for r in why if _step_of(r["operator"]) == row["operator"]),

@@ -105,7 +105,8 @@ def test_planted_mismatches_score_lower(batch: tuple[pa.Table, MediaStore], scor
     halved = ImageTextScore(model=str(scorer), min_percentile=50, below="recaption")
     verdicts = halved.decide(measures).to_pylist()
     assert sum(verdict is not None for verdict in verdicts[:8]) <= 1 and verdicts[16:] == [None] * 5
-    assert {verdict for verdict in verdicts if verdict} == {"recaption: image and text do not match"}
+    assert {verdict for verdict in verdicts if verdict} == {"image and text do not match"}
+    assert halved.route == "recaption" and ImageTextScore(model=str(scorer)).route is None
     settled = halved.settled(measures)
     assert settled.min_percentile is None
     assert settled.decide(measures.slice(8, 3)).to_pylist() == verdicts[8:11]

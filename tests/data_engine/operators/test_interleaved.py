@@ -52,12 +52,6 @@ def document(parts: list[Part], media: tuple[Media, ...]) -> Sample:
     return Sample("c", "image", "interleaved", (Message("document", tuple(parts)),), media)
 
 
-def test_cleaning_keeps_lineage() -> None:
-    dirty, clean = (document([Part("text", text=text)], ()) for text in ("Good\ufffd words", "Good words"))
-    done = samples.from_table(interleaved.clean_table(samples.to_table([dirty, clean])))
-    assert done[0].id == clean.id and done[0].parents == (dirty.id,) and done[1] == clean
-
-
 @given(st.lists(st.tuples(st.lists(st.integers(0, 3), max_size=3), st.integers(0, 4)), min_size=1, max_size=5))
 def test_order_equals_brute_force(rows: list[tuple[list[int], int]]) -> None:
     made = []
