@@ -114,13 +114,14 @@ def compile_items(items: Sequence[Item], config: Decontaminate) -> Benchmarks:
 def views(pixels: Pixels) -> list[int]:
     """Perceptual hashes of a picture and of what is left of it when its borders are cut: a crop's hash is far
     from the whole picture's, so the likely crops are hashed too (nine places at 90 % and at 80 % of each side)."""
-    height, width = pixels.shape[:2]
-    found = [image_measures.phash(pixels)]
+    grey = image_measures.to_grey(pixels)
+    height, width = grey.shape
+    found = [image_measures.phash(grey)]
     for share in (0.9, 0.8):
-        h, w = round(height * share), round(width * share)
+        h, w = max(1, round(height * share)), max(1, round(width * share))
         for top in (0, (height - h) // 2, height - h):
             for left in (0, (width - w) // 2, width - w):
-                found.append(image_measures.phash(np.ascontiguousarray(pixels[top : top + h, left : left + w])))
+                found.append(image_measures.phash(grey[top : top + h, left : left + w]))
     return found
 
 
