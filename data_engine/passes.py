@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from data_engine import balance, catalog, tables
 from data_engine.curation import Curation
-from data_engine.dedup import decontaminate, exact, minhash, perceptual
+from data_engine.dedup import decontaminate, exact, minhash, perceptual, semantic
 from data_engine.dedup.rows import Drops, Part, Rows
 from data_engine.recipe import Corpus
 from data_engine.step import Counts, StepResult, modules
@@ -22,11 +22,22 @@ PASSES: Mapping[str, Any] = {
     "exact": (exact.Exact, exact.find),
     "perceptual": (perceptual.Perceptual, perceptual.find),
     "minhash": (minhash.MinHash, minhash.find),
+    "semantic": (semantic.Semantic, semantic.find),
     "balance": (balance.Balance, balance.find),
     "decontaminate": (decontaminate.Decontaminate, decontaminate.find),
 }
 # What the passes run besides their own module: a change there makes them run anew.
-_SHARED = ("rows", "components", "hamming", "minhash_kernels", "matching", "planted")
+_SHARED = (
+    "rows",
+    "alike",
+    "components",
+    "hamming",
+    "matching",
+    "minhash_kernels",
+    "neighbours",
+    "perceptual",
+    "planted",
+)
 DROPS_SCHEMA = pa.schema([("row", pa.int64()), ("keeper", pa.string()), ("reason", pa.string())])
 
 

@@ -1,5 +1,6 @@
 """Near-duplicate pictures: 64-bit perceptual hashes within a Hamming radius (`dedup.hamming`: exact)."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,20 +36,42 @@ class Perceptual(Strict):
         return self
 
 
-def find(rows: Rows, config: Perceptual, this: Curation, folder: Path) -> Drops:  # noqa: ARG001 - passes share one signature
-    """Rows that show a near-duplicate of an earlier picture; samples that share the kept picture all stay."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Which row shows which picture (parallel arrays), and per picture, numbered in order of appearance, its key, its
+    hash and the place in those arrays where it first appears."""
+
+    row: Ints
+    picture: Ints
+    keys: pa.Array
+    hashes: npt.NDArray[np.uint64]
+    first: Ints
+
+
+def shown(rows: Rows) -> Shown:
+    """All pictures with a hash that rows still kept show."""
     numbers, keys = rows.column("media_keys")
     _, hashes = rows.column("media_phash")
     row = numbers[owners(keys)]
-    shown, values = keys.combine_chunks().flatten(), hashes.combine_chunks().flatten()
+    key, values = keys.combine_chunks().flatten(), hashes.combine_chunks().flatten()
     hashed = pc.is_valid(values).to_numpy(zero_copy_only=False)
-    row, shown, values = row[hashed], shown.filter(pa.array(hashed)), values.filter(pa.array(hashed))
-    picture = pc.dictionary_encode(shown).indices.to_numpy(zero_copy_only=False)  # in order of appearance
+    codes = pc.dictionary_encode(key.filter(pa.array(hashed)))  # in order of appearance
+    picture = codes.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     _, first = np.unique(picture, return_index=True)
-    kept = keepers(values.to_numpy()[first], config)
-    moved = np.flatnonzero(kept[picture] != picture)
-    dropped, at = np.unique(row[moved], return_index=True)
-    return Drops.duplicates(dropped, row[first[kept[picture[moved[at]]]]])
+    return Shown(row[hashed], picture, codes.dictionary, values.filter(pa.array(hashed)).to_numpy()[first], first)
+
+
+def drops_of(pictures: Shown, kept: Ints) -> Drops:
+    """The rows that show a picture with another `kept` in its place; samples that share a kept picture all stay."""
+    moved = np.flatnonzero(kept[pictures.picture] != pictures.picture)
+    dropped, at = np.unique(pictures.row[moved], return_index=True)
+    return Drops.duplicates(dropped, pictures.row[pictures.first[kept[pictures.picture[moved[at]]]]])
+
+
+def find(rows: Rows, config: Perceptual, this: Curation, folder: Path) -> Drops:  # noqa: ARG001 - passes share one signature
+    """Rows that show a near-duplicate of an earlier picture."""
+    pictures = shown(rows)
+    return drops_of(pictures, keepers(pictures.hashes, config))
 
 
 def keepers(hashes: npt.NDArray[np.uint64], config: Perceptual) -> Ints:
