@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from data_engine import sample as samples
-from data_engine.media import MediaStore
+from data_engine.media import MediaStore, add_files
 from data_engine.recipe import Corpus, Source
 from data_engine.sample import Sample
 from data_engine.sources.common import Quarantined, inside
@@ -101,13 +101,13 @@ def _read(unit: str, corpus: Corpus, source: Source, root: Path, store: MediaSto
 
 def fingerprint(corpus: Corpus, root: Path) -> str:
     """A hash of all files of a corpus, names and contents: the input of its ingest step."""
+    return fingerprint_of(corpus.sources, root)
+
+
+def fingerprint_of(sources: Sequence[Source], root: Path) -> str:
     digest = xxhash.xxh3_128()
-    for source in corpus.sources:
+    for source in sources:
         base = inside(root, source.path)
         files = sorted(file for file in base.rglob("*") if file.is_file()) if base.is_dir() else [base]
-        for file in files:
-            digest.update(str(file.relative_to(base)).encode())
-            with file.open("rb") as content:
-                while block := content.read(1 << 20):
-                    digest.update(block)
+        add_files(digest, base, files)
     return digest.hexdigest()

@@ -7,13 +7,14 @@ import re
 import shutil
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Enough for a 10,000 x 8,000 scan; what claims more is refused from its header, before any allocation.
@@ -208,13 +209,32 @@ def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
     image = open_image(data)
     try:
         image.load()
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)  # no copy of what is upright
         return np.asarray(_to_rgb(image), dtype=np.uint8)
     except (OSError, SyntaxError, ValueError, MemoryError) as error:
         raise MediaError(f"image does not decode: {error}") from error
 
 
+def decode_grey(data: bytes, min_side: int) -> npt.NDArray[np.uint8]:
+    """An upright grey thumbnail, uint8, h x w: of a JPEG by its decoder's own scaling (whole blocks become a pixel or
+    a few), no side below `min_side` unless it is in the file; of other formats the canonical decode in grey.
+
+    Raises MediaError as `decode_image` does: the whole file is read, whatever the scale.
+    """
+    image = open_image(data)
+    try:
+        image.draft("L", (min_side, min_side))
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        plain = image.mode == "L" and "transparency" not in image.info
+        return np.asarray(image if plain else _to_rgb(image).convert("L"), dtype=np.uint8)
+    except (OSError, SyntaxError, ValueError, MemoryError) as error:
+        raise MediaError(f"image does not decode: {error}") from error
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64).clip(0, 65535)
         return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
@@ -245,6 +265,15 @@ def shrink(pixels: npt.NDArray[np.uint8], max_side: int | None) -> npt.NDArray[n
         return pixels
     resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
     return np.asarray(resized)
+
+
+def add_files(digest: xxhash.xxh3_128, base: Path, files: Sequence[Path]) -> None:
+    """Adds files' names, relative to `base`, and their contents to a digest."""
+    for file in files:
+        digest.update(str(file.relative_to(base)).encode())
+        with file.open("rb") as content:
+            while block := content.read(1 << 20):
+                digest.update(block)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from data_engine import balance, catalog, tables
 from data_engine.curation import Curation
-from data_engine.dedup import decontaminate, exact, minhash, perceptual
+from data_engine.dedup import decontaminate, exact, minhash, perceptual, semantic
 from data_engine.dedup.rows import Drops, Part, Rows
 from data_engine.recipe import Corpus
 from data_engine.step import Counts, StepResult
@@ -23,6 +23,7 @@ PASSES: Mapping[str, Any] = {
     "exact": (exact.Exact, exact.find),
     "perceptual": (perceptual.Perceptual, perceptual.find),
     "minhash": (minhash.MinHash, minhash.find),
+    "semantic": (semantic.Semantic, semantic.find),
     "balance": (balance.Balance, balance.find),
     "decontaminate": (decontaminate.Decontaminate, decontaminate.find),
 }
@@ -68,20 +69,21 @@ def _run_pass(
     before: Sequence[StepResult],
 ) -> StepResult:
     model, find = PASSES[name]
+    settings = model(**fields)
+    reads = settings.reads(Path(this.recipe.root)) if hasattr(settings, "reads") else []
 
     def build(folder: Path) -> Counts:
         rows = Rows(parts, _alive(parts, decided, before))
-        drops = find(rows, model(**fields), this, folder)
+        drops = find(rows, settings, this, folder)
         _write(rows, drops, folder)
-        return {
-            "samples_in": int(rows.alive[rows.first_new :].sum()),
-            "samples_dropped": tables.count(folder / "drops"),
-        }
+        counts = {"samples_in": int(rows.alive[rows.first_new :].sum())}
+        counts["samples_dropped"] = tables.count(folder / "drops")
+        return counts | ({"unread": unread} if (unread := tables.count(folder / "unread")) else {})
 
     return this.run.step(
         f"{name}.{corpus.corpus}",
         config=[fields, list(dict.fromkeys(part.samples.parents[1].name for part in parts if part.earlier))],
-        inputs=[decided, *before],
+        inputs=[decided, *before, *reads],
         code=(find.__module__,),
         build=build,
     )

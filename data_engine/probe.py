@@ -53,7 +53,11 @@ def probe_partition(table: pa.Table, *, store: Path, frames: Path, config: Frame
 
 
 def probe_image(data: bytes) -> dict[str, Any]:
-    """Measures of an image. Raises MediaError."""
+    """Measures of an image. Raises MediaError.
+
+    One whole decode serves all measures. The hash takes its grey from there too: averaging what is at hand costs a
+    third of what the scaled decode of `phash_file` would cost on top.
+    """
     header = open_image(data)
     found = {"format": str(header.format).lower(), "frames": getattr(header, "n_frames", 1)}
     return {**found, **image_measures.measure(decode_image(data))}

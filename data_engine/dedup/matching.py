@@ -36,6 +36,26 @@ def best_match(texts: pa.Array, known: TextIndex) -> tuple[Ints, npt.NDArray[np.
     return _match(data, offsets, *tables(), known.hashes, known.owner, known.sizes, known.n)  # type: ignore[no-any-return]
 
 
+def whole(texts: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+    """Per text one hash of all its words in their order; 0 for a text without words."""
+    data, offsets = text_buffers(texts)
+    hashes: npt.NDArray[np.uint64] = _whole(data, offsets, *tables())
+    return hashes
+
+
+@numba.njit(cache=True)
+def _whole(data, offsets, folded, kind):  # type: ignore[no-untyped-def]
+    result, longest = np.zeros(len(offsets) - 1, np.uint64), 1
+    for text in range(len(result)):
+        longest = max(longest, offsets[text + 1] - offsets[text])
+    words, grams = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
+    for text in range(len(result)):
+        count = hash_words(data, offsets[text], offsets[text + 1], folded, kind, words)
+        if shingles(words, count, max(count, 1), grams):
+            result[text] = grams[0]
+    return result
+
+
 @numba.njit(cache=True)
 def _index(data, offsets, folded, kind, n, min_words):  # type: ignore[no-untyped-def]
     num_texts = len(offsets) - 1

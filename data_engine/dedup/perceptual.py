@@ -1,7 +1,9 @@
 """Near-duplicate pictures: 64-bit perceptual hashes within a Hamming radius (`dedup.hamming`: exact)."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -35,24 +37,73 @@ class Perceptual(Strict):
         return self
 
 
-def find(rows: Rows, config: Perceptual, this: Curation, folder: Path) -> Drops:  # noqa: ARG001 - passes share one signature
-    """Rows that show a near-duplicate of an earlier picture; samples that share the kept picture all stay."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Which row shows which picture (parallel arrays), and per picture, numbered in order of appearance, its key, its
+    hash and the place in those arrays where it first appears."""
+
+    row: Ints
+    picture: Ints
+    keys: pa.Array
+    hashes: npt.NDArray[np.uint64]
+    first: Ints
+
+
+def shown(rows: Rows) -> Shown:
+    """All pictures with a hash that rows still kept show."""
     numbers, keys = rows.column("media_keys")
     _, hashes = rows.column("media_phash")
     row = numbers[owners(keys)]
-    shown, values = keys.combine_chunks().flatten(), hashes.combine_chunks().flatten()
+    key, values = keys.combine_chunks().flatten(), hashes.combine_chunks().flatten()
     hashed = pc.is_valid(values).to_numpy(zero_copy_only=False)
-    row, shown, values = row[hashed], shown.filter(pa.array(hashed)), values.filter(pa.array(hashed))
-    picture = pc.dictionary_encode(shown).indices.to_numpy(zero_copy_only=False)  # in order of appearance
+    codes = pc.dictionary_encode(key.filter(pa.array(hashed)))  # in order of appearance
+    picture = codes.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     _, first = np.unique(picture, return_index=True)
-    kept = keepers(values.to_numpy()[first], config)
-    moved = np.flatnonzero(kept[picture] != picture)
-    dropped, at = np.unique(row[moved], return_index=True)
-    return Drops.duplicates(dropped, row[first[kept[picture[moved[at]]]]])
+    return Shown(row[hashed], picture, codes.dictionary, values.filter(pa.array(hashed)).to_numpy()[first], first)
+
+
+def drops_of(pictures: Shown, component: Ints, first_new: int) -> Drops:
+    """The rows that show a picture of which an earlier row that stays shows a near-duplicate.
+
+    A row that goes stands for nothing: what only it showed besides is not lost with it. Samples that share a picture
+    all stay, and so does whatever comes before `first_new`, the first row that is not of an earlier release.
+    """
+    row, keeper = _walk(pictures.row, pictures.picture, component, first_new)
+    return Drops.duplicates(row, keeper)
+
+
+@numba.njit(cache=True)
+def _walk(row, picture, component, first_new):  # type: ignore[no-untyped-def]
+    """(dropped, kept in its place), rows in rising order. The first picture of a component that stays stands for it."""
+    stands, shown_by = np.full(len(component), -1, np.int64), np.full(len(component), -1, np.int64)
+    dropped, keeper, count, start = np.empty(len(row), np.int64), np.empty(len(row), np.int64), 0, 0
+    while start < len(row):
+        end, twin = start, -1
+        while end < len(row) and row[end] == row[start]:
+            of = component[picture[end]]
+            if twin < 0 and stands[of] >= 0 and stands[of] != picture[end] and row[start] >= first_new:
+                twin = shown_by[of]
+            end += 1
+        if twin >= 0:
+            dropped[count], keeper[count] = row[start], twin
+            count += 1
+        else:
+            for place in range(start, end):
+                of = component[picture[place]]
+                if stands[of] < 0:
+                    stands[of], shown_by[of] = picture[place], row[start]
+        start = end
+    return dropped[:count], keeper[:count]
+
+
+def find(rows: Rows, config: Perceptual, this: Curation, folder: Path) -> Drops:  # noqa: ARG001 - passes share one signature
+    """Rows that show a near-duplicate of an earlier picture."""
+    pictures = shown(rows)
+    return drops_of(pictures, keepers(pictures.hashes, config), rows.first_new)
 
 
 def keepers(hashes: npt.NDArray[np.uint64], config: Perceptual) -> Ints:
-    """For each picture, in order of appearance, the one kept in its place (itself, if it stays)."""
+    """For each picture, in order of appearance, the first of those it is connected to by near pairs."""
     pairs = near_pairs(hashes, config.max_hamming)
     if config.min_jaccard is not None:
         first, second = hashes[pairs[:, 0]], hashes[pairs[:, 1]]

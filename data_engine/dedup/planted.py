@@ -1,7 +1,8 @@
 """Leaks planted on purpose: benchmark samples cropped, resized, re-encoded or reworded, and how many are found."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,6 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from data_engine import image_measures
 from data_engine import sample as samples
 from data_engine.dedup import matching
 from data_engine.sample import Media, Part, Sample, assistant, document, user
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from data_engine.dedup.decontaminate import Item
 
 Pixels = npt.NDArray[np.uint8]
-MOST = 200  # items that are planted: enough for two digits
+Catch = Callable[[pa.ChunkedArray, Sequence[Sequence[Pixels]]], Mapping[int, str]]
+MOST = 200  # items of a language that are planted: enough for two digits
 
 
 def _crop(pixels: Pixels, random: np.random.Generator) -> Pixels:
@@ -59,37 +60,68 @@ def edit_words(text: str, random: np.random.Generator) -> str:
     return edited.upper() if random.random() < 0.3 else edited
 
 
-def recall(
-    items: Sequence["Item"], catch: Callable[[pa.ChunkedArray, pa.ChunkedArray], Mapping[int, str]], min_words: int
-) -> dict[str, dict[str, float]]:
-    """Per kind of edit: how many leaks were planted, and the share that `catch(messages, hashes)` finds."""
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """How many samples were planted, and what share of them was caught; the same for each language there is."""
+
+    planted: int
+    share: float
+    by_language: Mapping[str, float]
+
+
+def recall(items: Sequence["Item"], catch: Catch, min_words: int) -> Iterator[tuple[str, Caught]]:
+    """Per kind of edit how many of the planted leaks `catch(messages, pictures)` finds."""
     random = np.random.default_rng(0)
-    result: dict[str, dict[str, float]] = {}
-    for name, found in _leaks(items, min_words, random).items():
-        if found:
-            table = samples.to_table([sample for sample, _ in found])
-            hashes = pa.chunked_array([pa.array([value for _, value in found], pa.list_(pa.uint64()))])
-            caught = len(catch(table["messages"], hashes))
-            result[name] = {"planted": len(found), "recall": round(caught / len(found), 4)}
-    return result
+    chosen = _some_of_each([item for item in items if item.pictures])
+    worded = _some_of_each([item for item in items if not item.pictures and _long_enough(item, min_words)])
+    for name, edit in PICTURE_EDITS.items():
+        yield from _caught(f"picture: {name}", [(i.texts, [edit(i.pictures[0], random)]) for i in chosen], catch)
+    both = [(_reworded(item, random), [_crop(item.pictures[0], random)]) for item in chosen]
+    yield from _caught("picture: crop, words: light edit", both, catch)
+    yield from _caught("words: as they are", [(item.texts, []) for item in worded], catch)
+    yield from _caught("words: light edit", [(_reworded(item, random), []) for item in worded], catch)
 
 
-def _leaks(
-    items: Sequence["Item"], min_words: int, random: np.random.Generator
-) -> dict[str, list[tuple[Sample, list[int]]]]:
-    pictured = [item for item in items if item.pictures][:MOST]
-    worded = [item for item in items if not item.pictures and _long_enough(item, min_words)][:MOST]
-    found = {
-        f"picture: {name}": [
-            (_sample(item.texts, 1), [image_measures.phash(edit(item.pictures[0], random))]) for item in pictured
-        ]
-        for name, edit in PICTURE_EDITS.items()
-    }
-    found["words: as they are"] = [(_sample(item.texts, 0), []) for item in worded]
-    found["words: light edit"] = [
-        (_sample(tuple(edit_words(text, random) for text in item.texts), 0), []) for item in worded
-    ]
-    return found
+def unrelated(items: Sequence["Item"], catch: Catch) -> Caught:
+    """How many samples that are no leaks would be dropped: items of another half of the benchmark, as they are.
+
+    An upper bound, for the halves of a benchmark may hold variants of one question.
+    """
+    chosen = _some_of_each(items)
+    found = dict(_caught("", [(item.texts, list(item.pictures[:1])) for item in chosen], catch))
+    return found.get("", Caught(0, 0.0, {}))
+
+
+def is_chinese(texts: Sequence[str]) -> bool:
+    """Whether most letters are Han."""
+    letters = [letter for text in texts for letter in text if letter.isalpha()]
+    return 2 * sum("\u4e00" <= letter <= "\u9fff" for letter in letters) > len(letters)
+
+
+def _some_of_each(items: Sequence["Item"]) -> list["Item"]:
+    """At most MOST items in Chinese and as many others."""
+    chinese = [is_chinese(item.texts) for item in items]
+    numbers = [[i for i, han in enumerate(chinese) if han == wanted][:MOST] for wanted in (False, True)]
+    return [items[i] for i in sorted(numbers[0] + numbers[1])]
+
+
+def _caught(
+    name: str, leaks: Sequence[tuple[Sequence[str], list[Pixels]]], catch: Catch
+) -> Iterator[tuple[str, Caught]]:
+    """What is caught of these samples (texts, pictures); nothing where there are none."""
+    if not leaks:
+        return
+    table = samples.to_table([_sample(texts, len(pictures)) for texts, pictures in leaks])
+    found = catch(table["messages"], [pictures for _, pictures in leaks])
+    hit = np.array([row in found for row in range(len(leaks))])
+    chinese = np.array([is_chinese(texts) for texts, _ in leaks])
+    languages = {"english": ~chinese, "chinese": chinese}
+    shares = {language: round(float(hit[of].mean()), 4) for language, of in languages.items() if of.any()}
+    yield name, Caught(len(leaks), round(float(hit.mean()), 4), shares)
+
+
+def _reworded(item: "Item", random: np.random.Generator) -> tuple[str, ...]:
+    return tuple(edit_words(text, random) for text in item.texts)
 
 
 def _long_enough(item: "Item", min_words: int) -> bool:

@@ -120,6 +120,41 @@ def test_perceptual_keeps_all_samples_of_the_kept_picture_and_drops_if_any_match
     assert found.row.tolist() == [20, 22] and found.keeper.tolist() == [0, 0]
 
 
+def test_a_dropped_sample_stands_for_nothing(tmp_path: Path) -> None:
+    """Rows show X; X' and Y; Y': the second goes for its X', so that the third stays: else Y would be lost."""
+    near, other = 0b1, 0xFFFF0000
+    shown = [{"x": 0}, {"x2": near, "y": other}, {"y2": other | near}, {"y": other}, {"y2": other | near, "x": 0}]
+    rows = [
+        {"id": str(i), "content_key": bytes(16), "media_keys": list(row), "media_phash": list(row.values())}
+        for i, row in enumerate(shown)
+    ]
+    found = perceptual.find(
+        rows_of(tmp_path, rows, ["w"] * len(rows), 2), perceptual.Perceptual(max_hamming=1), a_run(tmp_path), tmp_path
+    )
+    assert (found.row.tolist(), found.keeper.tolist()) == ([1, 3], [0, 2])
+
+
+@given(st.lists(st.lists(st.integers(0, 11), min_size=1, max_size=3, unique=True), max_size=12), st.integers(0, 4))
+def test_rows_go_as_one_by_one_they_would(rows: list[list[int]], first_new: int) -> None:
+    """Against a plain walk: twelve pictures, of which each group of three is alike."""
+    known: list[int] = []
+    picture = [known.index(p) if p in known else (known.append(p), len(known) - 1)[1] for row in rows for p in row]
+    component = np.array([next(j for j, q in enumerate(known) if q // 3 == p // 3) for p in known], np.int64)
+    row = np.repeat(np.arange(len(rows)), [len(row) for row in rows]).astype(np.int64)
+    pictures = perceptual.Shown(row, np.array(picture, np.int64), None, None, None)  # type: ignore[arg-type]
+    found = perceptual.drops_of(pictures, component, first_new)
+    stands: dict[int, tuple[int, int]] = {}
+    expected = {}
+    for number, shown in enumerate(rows):
+        twins = [stands[p // 3][1] for p in shown if p // 3 in stands and stands[p // 3][0] != p]
+        if twins and number >= first_new:
+            expected[number] = twins[0]
+        else:
+            for p in shown:
+                stands.setdefault(p // 3, (p, number))
+    assert dict(zip(found.row.tolist(), found.keeper.tolist(), strict=True)) == expected
+
+
 def test_the_jaccard_rule_counts_shared_set_bits() -> None:
     values = np.array([2**40 - 1, 2**40 - 2, 2**40 + 2**41 - 1, 0b11, 0b111], np.uint64)
     kept = perceptual.keepers(values, perceptual.Perceptual(max_hamming=4, min_jaccard=0.95))

@@ -118,7 +118,8 @@ def noise(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_phash_equals_imagehash(seed: int) -> None:
-    assert image_measures.phash(noise(seed)) == int(str(imagehash.phash(Image.fromarray(noise(seed)))), 16)
+    small = noise(seed)[:, :120]  # too small to be averaged first; larger ones: test_image_hash.py
+    assert image_measures.phash(small) == int(str(imagehash.phash(Image.fromarray(small))), 16)
 
 
 def test_entropy_and_sharpness_closed_forms() -> None:
