@@ -18,7 +18,7 @@ HOME = ROOT / "build/peers"
 PINS = {
     "rensa": ("rensa==0.5.0", "pyarrow==26.0.0"),
     "data_juicer": ("py-data-juicer==1.6.1", "aiohttp==3.14.5"),  # imported, but not among its requirements
-    "datatrove": ("datatrove[processing,io,cli]==0.10.1", "spacy==3.8.18"),  # asked for, but not in the extra
+    "datatrove": ("datatrove[processing,io,cli]==0.10.1", "spacy==3.8.18", "jieba==0.42.1"),  # its extra lacks two
 }
 
 
