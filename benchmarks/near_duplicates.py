@@ -27,7 +27,8 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 import peers  # noqa: E402
 from grown import rows as grown  # noqa: E402
 from grown.documents import documents  # noqa: E402
-from measuring import cpu_seconds, save  # noqa: E402
+from measuring import save  # noqa: E402
+from peers.clock import cpu_seconds  # noqa: E402
 
 from data_engine import sample as samples  # noqa: E402
 from data_engine import tables  # noqa: E402
@@ -85,7 +86,7 @@ def _rows(texts: pa.Array, folder: Path) -> Rows:
 
 
 def judged(texts: pa.Array, of: Ints, keeper: Ints, chinese: bool) -> dict[str, Any]:
-    """Of the planted pairs that truly are similar enough, the share that ends in one component; what else was dropped."""
+    """Of the planted pairs truly similar enough, the share that ends in one component; what else was dropped."""
     truly = found = 0
     for row in np.flatnonzero(of != np.arange(len(of)))[:JUDGED]:
         if _jaccard(*(_shingles(texts[int(i)].as_py(), chinese) for i in (row, of[row]))) >= THRESHOLD:

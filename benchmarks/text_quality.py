@@ -23,7 +23,8 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 import peers  # noqa: E402
 from grown import rows as grown  # noqa: E402
 from grown.documents import pages  # noqa: E402
-from measuring import cpu_seconds, save  # noqa: E402
+from measuring import save  # noqa: E402
+from peers.clock import cpu_seconds  # noqa: E402
 
 from data_engine.demo_corpora import default_cache, fetch  # noqa: E402
 from data_engine.operators.web_text import Rule, WebText  # noqa: E402
@@ -47,7 +48,7 @@ def ours(file: Path) -> dict[str, Any]:
 
 
 def agreement(mine: list[str | None], theirs: list[str | None]) -> dict[str, Any]:
-    """How often both keep, both drop, or one alone drops; and the commonest reasons of each side where one alone does."""
+    """How often both keep, both drop, or one alone drops, and that one's commonest reasons."""
     pairs = list(zip(mine, theirs, strict=True))
     alone = {
         "ours": Counter(a for a, b in pairs if a and not b).most_common(2),
@@ -95,14 +96,15 @@ def show(found: dict[str, Any]) -> None:
     name, rates, (mine, theirs) = found["language"], found["per_cpu_second"], found["words_per_document"]
     print(
         f"{name}: pages of {found['bytes_per_document']:,.0f} bytes, {found['damaged']:.0%} damaged; words a page: ours"
-        f" {mine:.0f}, theirs {theirs:.0f}\n"
-        f"  keyeforge, one scan and four verdicts     {found['documents']:>7,} pages {rates['keyeforge']:9,.0f} pages/CPU-s"
-        f" (on the peer's pages {rates['keyeforge_same_pages']:,.0f})\n"
-        f"  datatrove, four filters, each over all    {found['peer_documents']:>7,} pages"
-        f" {rates['datatrove_four']:9,.0f} pages/CPU-s\n"
-        f"  datatrove, four filters as one pipeline   {found['peer_documents']:>7,} pages"
-        f" {rates['datatrove_pipeline']:9,.0f} pages/CPU-s"
+        f" {mine:.0f}, theirs {theirs:.0f}"
     )
+    for label, count, rate in (
+        ("keyeforge, one scan and four verdicts", found["documents"], rates["keyeforge"]),
+        ("keyeforge on the peer's pages", found["peer_documents"], rates["keyeforge_same_pages"]),
+        ("datatrove, four filters, each over all", found["peer_documents"], rates["datatrove_four"]),
+        ("datatrove, four filters as one pipeline", found["peer_documents"], rates["datatrove_pipeline"]),
+    ):
+        print(f"  {label:<40} {count:>7,} pages {rate:9,.0f} pages/CPU-s")
     for side, ratio in found["ratio"].items():
         print(f"  {ratio:.0f} x datatrove ({side}), goal {GOAL}: {'yes' if ratio >= GOAL else 'NO'}")
     print(f"  {'verdicts':<18} {'both keep':>10} {'ours drops':>11} {'theirs drops':>13} {'both drop':>10} agreement")

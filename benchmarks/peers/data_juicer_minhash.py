@@ -3,21 +3,15 @@
 Characters in Chinese, as its documentation recommends. Its own choice of bands and rows for the threshold.
 """
 
-import json
-import resource
 import sys
 
+from clock import answer, cpu_seconds
 from data_juicer.core.data import NestedDataset
 from data_juicer.ops.common.helper_func import UnionFind
 from data_juicer.ops.deduplicator.document_minhash_deduplicator import DocumentMinhashDeduplicator
 from datasets import disable_caching, load_dataset
 
 out, source, language = sys.argv[1:]
-
-
-def used():
-    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in spent)
 
 
 disable_caching()
@@ -27,11 +21,11 @@ operator = DocumentMinhashDeduplicator(
     num_permutations=128,
     jaccard_threshold=0.8,
 )
-started = used()
+started = cpu_seconds()
 texts = NestedDataset(load_dataset("parquet", data_files=source, split="train", cache_dir=out + ".cache"))
 kept, _ = operator.process(texts.map(operator.compute_hash))
 num_kept = len(kept)
-spent = used() - started
+spent = cpu_seconds() - started
 # It keeps no record of what it joined: the clusters are made once more from its tables, apart from the time.
 clusters = UnionFind()
 for table in operator.hash_tables:
@@ -40,6 +34,5 @@ for table in operator.hash_tables:
             clusters.union(member, min(cluster))
 keeper = [clusters.find(item) for item in range(len(texts))]
 assert num_kept == len(set(keeper))
-with open(out, "w") as target:
-    layout = [operator.num_bands, operator.num_rows_per_band]
-    json.dump({"cpu": spent, "start_up": started, "keeper": keeper, "layout": layout}, target)
+layout = [operator.num_bands, operator.num_rows_per_band]
+answer(out, cpu=spent, start_up=started, keeper=keeper, layout=layout)

@@ -6,11 +6,10 @@ spaCy's rules: no model is needed. In Chinese what its own settings can say of i
 Chinese stop words, and for C4, which knows ASCII ends of sentences and words between spaces alone, neither.
 """
 
-import json
-import resource
 import sys
 
 import pyarrow.parquet as pq
+from clock import answer, cpu_seconds
 from datatrove.data import Document
 from datatrove.pipeline.filters import (
     C4QualityFilter,
@@ -22,11 +21,6 @@ from datatrove.pipeline.filters.base_filter import get_filter_result
 from datatrove.utils.text import split_into_words
 
 out, source, chinese = sys.argv[1], sys.argv[2], sys.argv[3] == "zh"
-
-
-def used():
-    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in spent)
 
 
 def filters():
@@ -48,19 +42,18 @@ def documents():
 
 for one in filters().values():
     one.filter(Document(text="某些 words. " * 60, id="warm-up"))
-start_up = used()
+start_up = cpu_seconds()
 cpu, verdicts = {}, {}
 for name, one in filters().items():
-    started = used()
+    started = cpu_seconds()
     verdicts[name] = [get_filter_result(one.filter(document)) for document in documents()]
-    cpu[name] = used() - started
-started = used()
+    cpu[name] = cpu_seconds() - started
+started = cpu_seconds()
 kept = iter(documents())
 for one in filters().values():
     kept = one.run(kept)
 num_kept = sum(1 for _ in kept)
-pipeline = used() - started
+pipeline = cpu_seconds() - started
 words = [len(split_into_words(each.text, "cmn" if chinese else "eng")) for each in documents()]
-with open(out, "w") as target:
-    answer = {"verdicts": {name: [None if ok else reason for ok, reason in found] for name, found in verdicts.items()}}
-    json.dump({"start_up": start_up, "cpu": cpu, "pipeline": pipeline, "kept": num_kept, "words": words, **answer}, target)
+reasons = {name: [None if ok else reason for ok, reason in found] for name, found in verdicts.items()}
+answer(out, start_up=start_up, cpu=cpu, pipeline=pipeline, kept=num_kept, words=words, verdicts=reasons)

@@ -5,11 +5,11 @@ Chinese. One task, so that nothing is lost to processes. The rows kept come from
 """
 
 import json
-import resource
 import struct
 import sys
 from pathlib import Path
 
+from clock import answer, cpu_seconds
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter, MinhashDedupSignature
 from datatrove.pipeline.dedup.minhash import MinhashConfig
@@ -21,11 +21,6 @@ out, source, language = sys.argv[1:]
 work = Path(out).with_suffix("")
 
 
-def used():
-    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in spent)
-
-
 def run(name, *steps, tasks=1):
     LocalPipelineExecutor(list(steps), tasks=tasks, workers=1, logging_dir=str(work / "logs" / name)).run()
 
@@ -33,20 +28,19 @@ def run(name, *steps, tasks=1):
 SpaCyTokenizer(language).word_tokenize("某些 words")  # spaCy and jieba load their tables with the first text
 config = MinhashConfig(n_grams=5)
 signatures, buckets, removed, kept = (str(work / name) for name in ("signatures", "buckets", "removed", "kept"))
-started = used()
+started = cpu_seconds()
 reader = ParquetReader(str(Path(source).parent), glob_pattern=Path(source).name)
 run("1", reader, MinhashDedupSignature(signatures, config=config, language={"en": "eng", "zh": "cmn"}[language]))
 run("2", MinhashDedupBuckets(signatures, buckets, config=config), tasks=config.num_buckets)
 run("3", MinhashDedupCluster(buckets, removed, config=config, save_cluster_id=True))
 run("4", reader, MinhashDedupFilter(removed), ParquetWriter(kept))
-spent = used() - started
+spent = cpu_seconds() - started
 first = {}
 keeper = {}
 for file in Path(removed).glob("*.clusters"):
     for row, cluster in struct.iter_unpack("<2I", file.read_bytes()):
         keeper[row] = first.setdefault(cluster, row)
 rows = json.loads((work / "logs/1/stats.json").read_text())[0]["stats"]["documents"]["total"]
-with open(out, "w") as target:
-    answer = [keeper.get(row, row) for row in range(rows)]
-    layout = [config.num_buckets, config.hashes_per_bucket]
-    json.dump({"cpu": spent, "start_up": started, "keeper": answer, "layout": layout}, target)
+keepers = [keeper.get(row, row) for row in range(rows)]
+layout = [config.num_buckets, config.hashes_per_bucket]
+answer(out, cpu=spent, start_up=started, keeper=keepers, layout=layout)

@@ -1,18 +1,12 @@
 """rensa with shingles made in Python: rensa_minhash.py OUT TEXTS.parquet en|zh."""
 
-import json
-import resource
 import sys
 
 import pyarrow.parquet as pq
+from clock import answer, cpu_seconds
 from rensa import RMinHash, RMinHashLSH
 
 out, source, language = sys.argv[1:]
-
-
-def used():
-    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in spent)
 
 
 def shingles(text):
@@ -21,7 +15,7 @@ def shingles(text):
 
 
 RMinHash.from_token_sets([["a"]], num_perm=128, seed=42)
-started = used()
+started = cpu_seconds()
 texts = pq.read_table(source)["text"].to_pylist()
 minhashes = RMinHash.from_token_sets([list(shingles(text)) for text in texts], num_perm=128, seed=42)
 lsh = RMinHashLSH(0.8, 128, 16)
@@ -41,5 +35,5 @@ for item, found in enumerate(lsh.query_all(minhashes)):
         first, second = sorted((root(item), root(int(other))))
         parent[second] = first
 keeper = [root(item) for item in range(len(texts))]
-with open(out, "w") as target:
-    json.dump({"cpu": used() - started, "start_up": started, "keeper": keeper}, target)
+spent = cpu_seconds() - started
+answer(out, cpu=spent, start_up=started, keeper=keeper)
