@@ -1,6 +1,6 @@
 """Every Gopher, C4 and FineWeb statistic in one scan beside datatrove's four filters, in English and in Chinese.
 
-python benchmarks/text_quality.py [--documents 40000] [--peer-documents 2000]
+python benchmarks/text_quality.py [--documents 40000] [--peer-documents 1000]
 
 Pages of about a kilobyte, grown from the demo's corpora; four in ten are damaged in one of thirteen ways. Both sides
 read Parquet and give four verdicts a page; CPU-seconds, start-up apart. Ours does `--documents` a language and, beside
@@ -119,7 +119,7 @@ def show(found: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=40_000)
-    parser.add_argument("--peer-documents", type=int, default=2_000)
+    parser.add_argument("--peer-documents", type=int, default=1_000)
     parser.add_argument("--out", type=Path, default=Path("build/text_quality"))
     options = parser.parse_args()
     fetch()
