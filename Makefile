@@ -17,8 +17,11 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Tables to the screen and to build/bench/<name>.txt; figures to build/bench/<name>.json where a benchmark compares.
+bench: SHELL := /bin/bash
 bench: setup
-	@for file in benchmarks/*.py; do [ ! -e "$$file" ] || $(BIN)/python "$$file" || exit 1; done
+	@mkdir -p build/bench; set -o pipefail; for file in benchmarks/*.py; do echo "== $$file"; \
+	$(BIN)/python -u "$$file" 2>&1 | tee "build/bench/$$(basename $$file .py).txt" || exit 1; done
 
 # Only the checkout's outputs: .venv and the fetched corpora stay.
 clean:

@@ -86,11 +86,11 @@ def sign(text: pa.Array, pictures: npt.NDArray[np.uint64], config: MinHash) -> n
 
 
 @functools.cache
-def _permutations(count: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Odd factors and terms of the hash functions x -> (factor * x + term) >> 32, always the same."""
+def _permutations(count: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+    """Odd factors and terms of the permutations x -> factor * x + term of 32-bit numbers, always the same."""
     random = np.random.default_rng(20250902)
-    factors, terms = random.integers(0, 2**64, (2, count), dtype=np.uint64)
-    return factors | np.uint64(1), terms
+    factors, terms = random.integers(0, 2**32, (2, count), dtype=np.uint32)
+    return factors | np.uint32(1), terms
 
 
 def find(rows: Rows, config: MinHash, this: Curation, folder: Path) -> Drops:

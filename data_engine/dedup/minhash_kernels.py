@@ -14,7 +14,7 @@ NEAREST = 8
 
 @numba.njit(cache=True)
 def sign(data, offsets, pictures, folded, kind, n, bands, rows, factors, terms):  # type: ignore[no-untyped-def]
-    """Bucket hashes [N, bands]; 0 marks a text without words."""
+    """Bucket hashes [N, bands]; 0 marks a text without words. In 32 bits, eight permutations go at once."""
     num_texts = len(offsets) - 1
     used = bands * rows
     factors, terms = factors[:used].copy(), terms[:used].copy()
@@ -23,20 +23,21 @@ def sign(data, offsets, pictures, folded, kind, n, bands, rows, factors, terms):
     for text in range(num_texts):
         longest = max(longest, offsets[text + 1] - offsets[text])
     words, grams = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
-    least = np.empty(used, np.uint64)
+    least = np.empty(used, np.uint32)
     for text in range(num_texts):
         count = hash_words(data, offsets[text], offsets[text + 1], folded, kind, words)
         count = shingles(words, count, n, grams)
         if count == 0:
             continue
-        least[:] = np.uint64(0xFFFFFFFF)
+        least[:] = np.uint32(0xFFFFFFFF)
         for gram in grams[:count]:
+            short = np.uint32(gram >> np.uint64(32))
             for p in range(used):
-                least[p] = min(least[p], (factors[p] * gram + terms[p]) >> np.uint64(32))
+                least[p] = min(least[p], np.uint32(factors[p] * short + terms[p]))
         for band in range(bands):
             state = pictures[text] + np.uint64(band)
             for p in range(band * rows, (band + 1) * rows):
-                state = mix(state ^ least[p])
+                state = mix(state ^ np.uint64(least[p]))
             result[text, band] = max(state, np.uint64(1))
     return result
 

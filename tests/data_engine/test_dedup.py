@@ -268,6 +268,26 @@ def test_the_layout_meets_its_recall() -> None:
         minhash.MinHash(threshold=0.01, permutations=16)
 
 
+@pytest.mark.parametrize("threshold", [0.5, 0.8])
+def test_signatures_share_a_bucket_as_often_as_the_theory_says(threshold: float) -> None:
+    """Pairs of sets of 120 single words that are alike by exactly the threshold, or less, by 1 - (1 - s^rows)^bands."""
+    config = minhash.MinHash(threshold=threshold, ngram=1)
+    bands, rows = config.layout
+    for share in (threshold, threshold - 0.3):
+        common, apart, pairs = round(120 * share), round(60 * (1 - share)), 3000
+        texts = [
+            " ".join(
+                f"w{pair}x{i}" for i in [*range(common), *range(common + side * apart, common + side * apart + apart)]
+            )
+            for pair in range(pairs)
+            for side in range(2)
+        ]
+        signed = minhash.sign(pa.array(texts), np.zeros(len(texts), np.uint64), config)
+        found = (signed[::2] == signed[1::2]).any(axis=1).mean()
+        expected = 1 - (1 - share**rows) ** bands
+        assert found == pytest.approx(expected, abs=4 * (expected * (1 - expected) / pairs) ** 0.5 + 1e-3)
+
+
 @pytest.mark.parametrize("runner", ["spark", "ray"])
 @pytest.mark.usefixtures("spark", "ray")
 def test_every_runner_leaves_the_same_bytes(tmp_path: Path, runner: RunnerName) -> None:
