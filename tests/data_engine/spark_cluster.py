@@ -26,7 +26,7 @@ Found = TypeVar("Found")
 
 @dataclass
 class Cluster:
-    """A master, and workers of one core each; `everything`: they and the jobs, dead or alive. `folder` has their logs."""
+    """A master, and workers of one core each; `everything`: they and the jobs, dead or alive. `folder` has the logs."""
 
     folder: Path
     master: subprocess.Popen[bytes]
