@@ -1,6 +1,7 @@
 """What this machine has: Java, ffmpeg and poppler are found, or a wheel stands in, before they are needed.
 
-`prepare()` sets the environment of this process and of all that it starts; every entry point calls it.
+`prepare()` sets the environment of this process and of all that it starts; every entry point calls it, and every
+worker of a cluster `prepare_worker()`.
 It needs nothing but the standard library, so that the set-up can ask the same questions.
 
 Run `python -m data_engine.machine` to see what is there and what is missing.
@@ -36,8 +37,6 @@ exec "{java}" "$@"
 @lru_cache(maxsize=1)
 def prepare() -> None:
     """Puts the found tools on PATH and sets JAVA_HOME, PYSPARK_PYTHON and the quiet settings, once."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
     if not Path("/dev/nvidiactl").exists():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed guesses the same with a warning
     # uv installs no .pyc files: children that may not write them compile torch, Ray and Spark anew at every start.
@@ -45,10 +44,20 @@ def prepare() -> None:
     os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark_conf"))
     for name in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
         os.environ.setdefault(name, sys.executable)
-    _put_first(Path(sys.executable).parent)
+    prepare_worker()
     if java := java_home():
         os.environ["JAVA_HOME"] = str(java)
         _put_first(java / "bin")
+
+
+@lru_cache(maxsize=1)
+def prepare_worker() -> None:
+    """The part of `prepare` that partitions need: the quiet settings and the media tools. A worker of a cluster was
+    started by that cluster's daemon, not by an entry point of ours.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    _put_first(Path(sys.executable).parent)
     if (tools := ffmpeg_folder()) and shutil.which("ffprobe") is None:
         _put_first(tools)
 

@@ -5,7 +5,6 @@ import io
 import os
 import re
 import shutil
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Enough for a 10,000 x 8,000 scan; what claims more is refused from its header, before any allocation.
 MAX_PIXELS = 80_000_000
+INCOMING = ".incoming-"
 _KEY = re.compile(r"[0-9a-f]{64}(\.[a-z0-9]{1,5})?")
 _ADDRESS = re.compile(r"(?!file:)([a-z][a-z0-9+]+):/{1,2}")
 _NOTE = re.compile(r"[a-z]{3,16}/[0-9a-f]{64}")
@@ -71,7 +71,7 @@ class MediaStore:
         if self.remote:
             self.remote.write(self._relative(key), data)
         else:
-            with _incoming(self.path(key)) as file:
+            with incoming(self.path(key)) as file:
                 file.write(data)
         return key
 
@@ -84,7 +84,7 @@ class MediaStore:
         if self.remote:
             self.remote.upload(path, self._relative(key))
         else:
-            with _incoming(self.path(key)) as file, path.open("rb") as source:
+            with incoming(self.path(key)) as file, path.open("rb") as source:
                 shutil.copyfileobj(source, file, 1 << 20)
         return key
 
@@ -158,15 +158,19 @@ class RemoteFiles:
         """A whole copy on this machine, fetched once."""
         target = self._cache / name
         if not target.exists():
-            with _incoming(target) as file:
+            with incoming(target) as file:
                 self._files.get_file(f"{self._base}/{name}", file.name)
         return target
 
 
 @contextmanager
-def _incoming(target: Path) -> Iterator[IO[bytes]]:
-    """A temporary file beside `target` that becomes it at the end: readers never see half a medium."""
-    partial = f"{target.parent}/.incoming-{os.urandom(8).hex()}"
+def incoming(target: Path) -> Iterator[IO[bytes]]:
+    """A temporary file beside `target` that becomes it at the end: readers never see half a file.
+
+    Its name is drawn, so that two attempts at one partition, on whatever machines, never write into one file. A
+    process that is killed leaves it behind (`INCOMING`).
+    """
+    partial = f"{target.parent}/{INCOMING}{os.urandom(8).hex()}"
     try:
         file = open(partial, "xb")  # noqa: PTH123, SIM115 - a third faster than through Path, and closed below
     except FileNotFoundError:
@@ -278,7 +282,5 @@ def add_files(digest: xxhash.xxh3_128, base: Path, files: Sequence[Path]) -> Non
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Writes a whole file or none: a temporary name in the same folder, then a rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    with incoming(path) as file:
+        file.write(data)

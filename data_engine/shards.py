@@ -13,14 +13,14 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import pyarrow as pa
 import xxhash
 
 from data_engine import clips, tables
 from data_engine import sample as samples
-from data_engine.media import MediaStore, decode_image, encode_jpeg, open_image, shrink, write_atomic
+from data_engine.media import MediaStore, decode_image, encode_jpeg, incoming, open_image, shrink, write_atomic
 from data_engine.sample import Part, Sample
 
 FORMAT_VERSION = 1
@@ -56,17 +56,14 @@ def shard_partition(table: pa.Table, *, layout: Layout, folder: Path) -> dict[st
     """Writes one tar from pool rows (samples with `tokens`, `split` and `shard`); returns its index."""
     first = table.slice(0, 1).to_pylist()[0]
     path = folder / f"{first['split']}-{first['shard']:05d}.tar"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
     index = []
-    with temporary.open("wb") as file:
+    with incoming(path) as file:
         for number, row in enumerate(table.to_pylist()):
             sample = samples.from_row(row)
             key = f"{first['shard']:05d}{number:06d}"
             entry = _append(file, key, members(sample, row["tokens"], layout))
             index.append({**entry, "key": key, **{name: row[name] for name in _INDEXED}})
         file.write(b"\0" * 1024)
-    temporary.replace(path)
     entries = pa.Table.from_pylist(index, schema=INDEX_SCHEMA)
     tables.write(entries, path.with_suffix(".index.parquet"))
     return {"index": entries.append_column("shard", pa.array([path.name] * len(index)))}
@@ -116,7 +113,7 @@ def _clip(sample: Sample, part: Part, layout: Layout) -> tuple[Members, dict[str
     return [(f"{index:03d}.jpg", frame) for index, frame in enumerate(clip.frames)], about
 
 
-def _append(file: BinaryIO, key: str, found: Members) -> dict[str, int]:
+def _append(file: IO[bytes], key: str, found: Members) -> dict[str, int]:
     """Appends a sample's members to an open tar; returns its byte range and checksum."""
     block = io.BytesIO()
     for suffix, data in found:

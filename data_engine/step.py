@@ -3,10 +3,15 @@
 A step's folder is `steps/<name>-<hash>`, the hash taken over its config, the source of the modules it
 runs and the hashes of its inputs. A finished step is published by one rename; work in progress is in
 `steps/.<name>-<hash>`, where finished partitions are kept, so that a killed run continues.
+
+A worker may outlive its driver, or come second to another attempt at its partition: what it still writes are the
+same bytes under the same names, each whole, and what it writes after the publishing is never taken for work done.
 """
 
 import hashlib
 import json
+import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,10 +22,11 @@ from typing import Any
 import psutil
 
 from data_engine import code_version
-from data_engine.media import write_atomic
+from data_engine.media import INCOMING, write_atomic
 
 Counts = dict[str, int]
 UNFINISHED = "unfinished_run.json"  # the steps of a run that has not come to its end
+_BEGUN = "_begun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +94,14 @@ class Run:
 
 def _build(folder: Path, identity: dict[str, Any], build: Callable[[Path], Counts]) -> None:
     """Runs the work in the hidden twin of `folder`, measures it, and publishes it."""
-    partial = folder.with_name(f".{folder.name}")
-    partial.mkdir(parents=True, exist_ok=True)
+    partial = _begin(folder)
     with CpuMeter() as meter:
         started = time.perf_counter()
         counts = build(partial)
         seconds = time.perf_counter() - started
-    size = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
+    for file in partial.rglob(f"{INCOMING}*"):  # of workers that were killed
+        file.unlink(missing_ok=True)
+    size = sum(map(_size, partial.rglob("*")))
     kept = counts.get("samples_kept", 0)
     record = {
         **identity,
@@ -106,6 +113,26 @@ def _build(folder: Path, identity: dict[str, Any], build: Callable[[Path], Count
     }
     write_atomic(partial / "step.json", json.dumps(record, indent=1, default=str).encode())
     partial.rename(folder)
+
+
+def _begin(folder: Path) -> Path:
+    """The hidden twin of `folder`. One that no step began was left by a worker that outlived its own: it is cleared."""
+    partial = folder.with_name(f".{folder.name}")
+    begun = partial / _BEGUN
+    if not begun.exists():
+        shutil.rmtree(partial, ignore_errors=True)
+        begun.parent.mkdir(parents=True, exist_ok=True)
+        begun.touch()
+    return partial
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 for a folder, and for what a second attempt at a partition has renamed meanwhile."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 class CpuMeter:

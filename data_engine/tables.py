@@ -7,13 +7,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_engine.media import incoming
+
 
 def write(table: pa.Table, path: Path) -> None:
     """Writes one parquet file atomically, with settings fixed so that equal rows give equal bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
-    pq.write_table(table, temporary, compression="zstd", row_group_size=4096, store_schema=True)
-    temporary.replace(path)
+    with incoming(path) as file:
+        pq.write_table(table, file.name, compression="zstd", row_group_size=4096, store_schema=True)
 
 
 def parts(folder: Path) -> list[Path]:

@@ -27,7 +27,7 @@ from data_engine.dedup import minhash_kernels as kernels
 from data_engine.dedup.components import flatten
 from data_engine.dedup.rows import Drops, Part, Rows
 from data_engine.describe import SPOKEN, Turns
-from data_engine.media import write_atomic
+from data_engine.media import incoming, write_atomic
 from data_engine.words import tables as word_tables
 from data_engine.words import text_buffers
 from strict_yaml import Strict
@@ -204,8 +204,8 @@ def _sets_partition(
     low, high = np.searchsorted(rows, start[part : part + 2])
     data, offsets = text_buffers(texts_of(parts[part], config, np.asarray(rows[low:high] - start[part])))
     sets, ends = kernels.shingle_sets(data, offsets, *word_tables(), config.ngram)
-    (out / "sets").mkdir(exist_ok=True)
-    sets.tofile(out / "sets" / f"{part:05d}.u64")
+    with incoming(out / "sets" / f"{part:05d}.u64") as file:
+        sets.tofile(file)
     return {"ends": pa.table({"end": ends})}
 
 

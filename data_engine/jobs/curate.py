@@ -12,6 +12,7 @@ from rich.table import Table
 
 from data_engine.catalog import CatalogError
 from data_engine.recipe import load_recipe
+from data_engine.runners import spark
 from data_engine.runners.partition import RunnerName
 from strict_yaml import RecipeError
 
@@ -66,6 +67,8 @@ def main() -> None:
     parser.add_argument("--runner", choices=("local", "spark", "ray"))
     parser.add_argument("--root", type=Path)
     options = parser.parse_args()
+    if spark.submitted():
+        spark.end_with_submitter()
     sys.exit(run(options.recipe, options.out, runner=options.runner, root=options.root, console=Console()))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data_engine.models.threads import one_thread
 from strict_yaml import RecipeError
 
 EVIDENCE = "retrieval.json"
@@ -53,6 +54,7 @@ def similarity(folder: str, pictures: Sequence[Pixels], texts: Sequence[str]) ->
     return cosine
 
 
+@one_thread()
 def embed_images(folder: str, pictures: Sequence[Pixels]) -> Vectors:
     """Unit vectors [n, D] of RGB pictures [H, W, 3]."""
     model, processor, _ = _load(folder)
@@ -64,6 +66,7 @@ def embed_images(folder: str, pictures: Sequence[Pixels]) -> Vectors:
     return np.concatenate([np.empty((0, _dim(model)), np.float32), *found])
 
 
+@one_thread()
 def embed_texts(folder: str, texts: Sequence[str]) -> Vectors:
     """Unit vectors [n, D] of texts; each distinct text is encoded once."""
     model, _, tokenizer = _load(folder)

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from pydantic import model_validator
 
 from data_engine.media import MediaStore
+from data_engine.models.threads import one_thread
 from data_engine.operators.base import Operator, reasons
 from strict_yaml import RecipeError
 
@@ -46,6 +47,7 @@ class Perplexity(Operator):
         )
 
 
+@one_thread()
 def perplexity(model: str, text: str, context: int) -> float | None:
     """See `Perplexity`."""
     network, tokenizer = _load(model)

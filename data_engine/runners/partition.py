@@ -23,12 +23,16 @@ RunnerName = Literal["local", "spark", "ray"]
 def run_partition(work: Work, part: Path, out: Path) -> None:
     """Applies `work` to one part and writes each table it returns as `out/<table>/<part>`.
 
-    A marker in `out/_done` makes it safe to call again: a finished partition is not repeated.
+    A marker in `out/_done` makes it safe to call again: a finished partition is not repeated. Nor does a second
+    attempt (speculative, or of a worker that was thought dead) write again what the first has finished meanwhile.
     """
     marker = out / "_done" / part.name
     if marker.exists():
         return
-    for name, table in work(pq.read_table(part)).items():
+    done = work(pq.read_table(part))
+    if marker.exists():
+        return
+    for name, table in done.items():
         tables.write(table, out / name / part.name)
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()

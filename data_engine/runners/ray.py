@@ -49,6 +49,7 @@ class Worker:
     """One process of the pool: what it has imported and loaded stays loaded for all that follows."""
 
     def run(self, work: Work, part: str, out: str) -> None:
+        machine.prepare_worker()
         run_partition(work, Path(part), Path(out))
 
 

@@ -10,8 +10,12 @@ import pyarrow as pa
 import pytest
 
 from data_engine import catalog, judge, tables
+from data_engine.curate import curate
+from data_engine.passes import PASSES
+from data_engine.recipe import load_recipe
 from data_engine.runners import partition
 from data_engine.runners.partition import RunnerName
+from tests.data_engine import sft_corpus
 
 # Operators that cannot do without settings.
 NEEDED: dict[str, Any] = {"rights": {"policy": {"refused": ["GPL*"]}}}
@@ -44,6 +48,20 @@ def test_every_operator_writes_the_same_bytes_on_all_runners(small_run: Path, tm
         partition.run(name, decide, units, tmp_path / name / "decided", lambda done, total: None)
     local, spark, ray = (digests(tmp_path / name) for name in runners)
     assert local == spark == ray and len(local) == 2 * len(parts)
+
+
+@pytest.mark.usefixtures("spark", "ray")
+def test_every_pass_drops_the_same_on_all_runners(corpora: Any, tmp_path: Path) -> None:
+    """And so does everything else that a run leaves: rows for each pass to drop were planted."""
+    recipe = sft_corpus.write(tmp_path, sft_corpus.problems(corpora), "sft")
+    recipe = sft_corpus.with_corpus(recipe, sft_corpus.pictures(corpora, tmp_path))
+    runners: tuple[RunnerName, ...] = ("local", "spark", "ray")
+    for name in runners:
+        assert not curate(load_recipe(recipe), tmp_path / name, runner=name).failed
+    local, spark, ray = (sft_corpus.digests(tmp_path / name) for name in runners)
+    assert local == spark == ray
+    steps = [(step.split(".")[0], folder) for step, folder in catalog.steps(tmp_path / "local").items()]
+    assert {name for name, folder in steps if name in PASSES and tables.count(folder / "drops")} == set(PASSES)
 
 
 @pytest.mark.usefixtures("ray")

@@ -13,72 +13,20 @@ from data_engine import catalog, tables
 from data_engine.cli import app
 from data_engine.curate import curate
 from data_engine.recipe import load_recipe
+from tests.data_engine import sft_corpus
 
 PLANTED = ("exact", "near", "leak", "refused", "easy", "broken")
 
 
-def row(question: str, answer: str, **more: Any) -> str:
-    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
-    return json.dumps({"conversations": turns, **more}, ensure_ascii=False)
-
-
 @pytest.fixture(scope="module")
 def problems(corpora: Any) -> list[tuple[str, str]]:
-    lines = (corpora / "champ/champ.jsonl").read_text(encoding="utf-8").splitlines()
-    found = [tuple(turn["value"] for turn in json.loads(line)["conversations"][:2]) for line in lines]
-    return [pair for pair in found if len(pair[0].split()) >= 15 and len(pair[1].split()) >= 40][:60]  # type: ignore[misc]
-
-
-def write(root: Path, problems: list[tuple[str, str]], name: str) -> Path:
-    """Rows 10 to 59 as they are, and one row of every planted kind; rows 0 to 9 are the benchmark."""
-    (root / "rows").mkdir(parents=True)
-    (root / "benchmark").mkdir()
-    (root / "benchmark/b.jsonl").write_text("\n".join(row(*pair) for pair in problems[:10]), encoding="utf-8")
-    lines = [row(*pair, task=f"math/{i % 3}") for i, pair in enumerate(problems[10:])]
-    question, answer = problems[10]
-    lines += [
-        row(f"  {question.upper()} ", answer, attribution="exact", task="math/0"),
-        row(question, answer + " Quite so.", attribution="near", task="math/0"),
-        row(problems[3][0], "No idea.", attribution="leak"),
-        row(
-            "What may be used of this, and by whom?",
-            "Nothing, by nobody.",
-            attribution="refused",
-            licence="CC-BY-NC-4.0",
-        ),
-        row("One and one?", "Two.", attribution="easy", trials=[{"correct": True, "tokens": 4}] * 4),
-        '{"conversations": [',
-    ]
-    (root / "rows/r.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    source = {"format": "conversations", "modality": "text", "task": "sft", "licence": "MIT"}
-    recipe = {
-        "root": str(root),
-        "corpus": "sft",
-        "sources": [{**source, "path": "rows"}],
-        "rights": {"refused": ["CC-BY-NC*"]},
-        "operators": [
-            {"turn_order": {}},
-            {"media_reference": {}},
-            {"difficulty": {}},
-            {"task_type": {"topic_count": 2}},
-        ],
-        "dedup": [
-            {"exact": {}},
-            {"minhash": {"threshold": 0.8}},
-            {"decontaminate": {"benchmarks": [{**source, "path": "benchmark"}]}},
-            {"balance": {"cap": 14}},
-        ],
-        "target": "samples",
-    }
-    path = root / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    return path
+    return sft_corpus.problems(corpora)
 
 
 @pytest.fixture(scope="module")
 def done(problems: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sft")
-    outcome = curate(load_recipe(write(root, problems, "sft")), root / "run", runner="local")
+    outcome = curate(load_recipe(sft_corpus.write(root, problems, "sft")), root / "run", runner="local")
     assert not outcome.failed
     return root
 
@@ -140,7 +88,7 @@ def test_spark_leaves_the_same_bytes(done: Path) -> None:
 def test_a_later_release_holds_nothing_of_an_earlier_one(done: Path, problems: list[tuple[str, str]]) -> None:
     data = yaml.safe_load((done / "sft.yaml").read_text())
     shutil.copytree(done / "rows", done / "more")
-    new = row(
+    new = sft_corpus.row(
         "Which of these words was never asked about before, and why would that be so?", "None of them was, I think."
     )
     with (done / "more/r.jsonl").open("a", encoding="utf-8") as file:

@@ -1,12 +1,13 @@
 """Steps: done once per content, published whole, continued where they were killed."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from data_engine import code_version, tables
+from data_engine import code_version, media, tables
 from data_engine.runners import partition
 from data_engine.step import Counts, CpuMeter, Run, StepResult
 
@@ -104,3 +105,45 @@ def test_cpu_seconds_include_child_processes() -> None:
         spin = "import time\nwhile time.process_time() < 1.5: pass"
         subprocess.run([sys.executable, "-c", spin], check=True)
     assert meter.seconds > 0.4  # a child that ends between two looks is counted up to the last look
+
+
+def test_two_attempts_at_one_partition_leave_one_whole_part(tmp_path: Path) -> None:
+    """The second begins and ends while the first is in the middle: a speculative task, or a worker thought dead."""
+    parts = tables.write_partitions(pa.table({"x": list(range(9))}), tmp_path / "in", 9)
+    first, out = [True], tmp_path / "out"
+
+    def work(table: pa.Table) -> dict[str, pa.Table]:
+        if first:
+            first.clear()
+            partition.run_partition(work, parts[0], out)
+        return {"out": table}
+
+    with media.incoming(out / "out" / parts[0].name) as half:
+        half.write(b"PAR1")
+        partition.run_partition(work, parts[0], out)
+        whole = (out / "out" / parts[0].name).stat()
+        half.seek(0)
+        half.write((out / "out" / parts[0].name).read_bytes())
+    assert tables.read(out / "out")["x"].to_pylist() == list(range(9))
+    assert whole.st_ino != (out / "out" / parts[0].name).stat().st_ino
+    assert [path.name for path in (out / "out").iterdir()] == [parts[0].name]
+
+
+def test_what_a_worker_writes_after_its_step_is_over_is_not_taken_for_work_done(tmp_path: Path) -> None:
+    def build(folder: Path) -> Counts:
+        parts = tables.write_partitions(pa.table({"x": [1, 2]}), folder / "_in", 1)
+        partition.run("local", lambda table: {"a": table, "b": table}, parts, folder, lambda done, total: None)
+        (folder / "a" / f"{media.INCOMING}killed").touch()
+        return {"samples_kept": tables.count(folder / "a")}
+
+    def attempt() -> StepResult:
+        return Run(tmp_path).step("late", config=1, inputs=[], code=["data_engine.mixture"], build=build)
+
+    result = attempt()
+    assert sorted(path.name for path in result.table("a").iterdir()) == ["part-00000.parquet", "part-00001.parquet"]
+    hidden = result.folder.with_name(f".{result.folder.name}")
+    partition.run_partition(lambda table: {"b": table}, result.folder / "_in" / "part-00000.parquet", hidden)
+    assert (hidden / "_done" / "part-00000.parquet").exists()
+    shutil.rmtree(result.folder)
+    again = attempt()
+    assert [tables.read(again.table(name))["x"].to_pylist() for name in ("a", "b")] == [[1, 2], [1, 2]]
