@@ -97,7 +97,7 @@ def why(data: Path, sample_id: str) -> dict[str, Any]:
         ids = sorted({row["id"] for row in found})
         if len(ids) != 1:
             fault = "no sample has this id" if not ids else f"{len(ids)} samples begin so: {', '.join(ids[:4])} ..."
-            raise CatalogError(f"{sample_id}: {fault}; `keyeforge data inspect` lists ids")
+            raise CatalogError(f"id {sample_id!r}: {fault}; `keyeforge data inspect` lists ids")
         about: dict[str, Any] = {"sample": found[0]}
         wanted = {
             "verdicts": "",
@@ -174,12 +174,14 @@ def funnel(data: Path) -> list[dict[str, Any]]:
 
 
 def reasons(data: Path) -> list[dict[str, Any]]:
-    """Per corpus and reason: how many samples were dropped or quarantined (duplicates counted as one reason)."""
+    """Per corpus and reason: how many samples were dropped or quarantined. Duplicates are one reason, leaks another."""
     with open_catalog(data) as connection:
         found = rows(
             connection,
             """SELECT corpus, status, operator,
-                      CASE WHEN operator LIKE 'dedup.%' THEN 'duplicate' ELSE reason END AS reason, count(*) AS count
+                      CASE WHEN reason LIKE 'duplicate of %' THEN 'duplicate'
+                           WHEN operator = 'dedup.decontaminate' THEN 'asked by a benchmark'
+                           ELSE reason END AS reason, count(*) AS count
                FROM verdicts WHERE status <> 'kept' GROUP BY ALL""",
         )
         if has(connection, "quarantine"):
@@ -192,7 +194,10 @@ def reasons(data: Path) -> list[dict[str, Any]]:
 
 
 def inspect(data: Path, *, corpus: str | None, status: str | None, limit: int) -> list[dict[str, Any]]:
-    """A few samples with their verdicts: id, corpus, status, reason, words."""
+    """A few samples with their verdicts and words. Raises CatalogError for an unknown corpus."""
+    known = [name.removeprefix("dedup.") for name in steps(data) if name.startswith("dedup.")]
+    if corpus is not None and corpus not in known:
+        raise CatalogError(f"--corpus {corpus}: this run has {', '.join(known) or 'none that came to its verdicts'}")
     with open_catalog(data) as connection:
         found = rows(
             connection,

@@ -169,6 +169,13 @@ def _paths(value: Any) -> Iterator[str]:
             yield from _paths(item)
 
 
+def compared_with(data: Path) -> list[Path]:
+    """The folders of earlier runs that this run was held against (`against`), those that still are runs."""
+    named = (text for folder in catalog.steps(data).values() for text in _paths(catalog.record(folder)["config"]))
+    folders = dict.fromkeys(Path(text.partition("/steps/")[0]).resolve() for text in named)
+    return [folder for folder in folders if folder != data.resolve() and (folder / "run.json").is_file()]
+
+
 def _unused_media(data: Path, steps: Sequence[Path]) -> list[Path]:
     used: set[str] = set()
     for part in (part for step in steps for part in sorted(step.glob("samples/*.parquet"))):

@@ -27,7 +27,7 @@ class TextQuality(Operator):
     Word lengths are judged only where Han characters are rare: Chinese has no spaces to measure by.
     """
 
-    looks_at: ClassVar[tuple[str, ...]] = ("num_words", "mean_word_length", "letter_share", "han_share")
+    looks_at: ClassVar[tuple[str, ...]] = ("prose_words", "prose_mean_word_length", "letter_share", "prose_han_share")
     min_words: int = 8
     min_mean_word_length: float = 2.5
     max_mean_word_length: float = 12.0
@@ -39,17 +39,17 @@ class TextQuality(Operator):
         latin_words = pc.count_substring_regex(text, r"[\p{Latin}]+")
         latin_letters = pc.count_substring_regex(text, r"\p{Latin}")
         return {
-            "num_words": pc.list_value_length(words(text)),
-            "mean_word_length": _share(latin_letters, latin_words),
+            "prose_words": pc.list_value_length(words(text)),
+            "prose_mean_word_length": _share(latin_letters, latin_words),
             "letter_share": _share(pc.count_substring_regex(text, r"\p{L}"), length),
-            "han_share": _share(pc.count_substring_regex(text, _HAN), length),
+            "prose_han_share": _share(pc.count_substring_regex(text, _HAN), length),
         }
 
     def decide(self, measures: pa.Table) -> pa.Array:
-        spaced = pc.less(measures["han_share"], 0.1)
-        length = measures["mean_word_length"]
+        spaced = pc.less(measures["prose_han_share"], 0.1)
+        length = measures["prose_mean_word_length"]
         return reasons(
-            (pc.less(measures["num_words"], self.min_words), "too few words"),
+            (pc.less(measures["prose_words"], self.min_words), "too few words"),
             (pc.less(measures["letter_share"], self.min_letter_share), "mostly symbols"),
             (pc.and_(spaced, pc.less(length, self.min_mean_word_length)), "words too short"),
             (pc.and_(spaced, pc.greater(length, self.max_mean_word_length)), "words too long"),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from data_engine import catalog, demo_corpora
 from data_engine.report.html import NotRunError, read_json, render, step_record
 
 STEP_NAMES = {"read": "read", "media": "media, label"}
+PASS_NAMES = {"exact": "twins, exact", "minhash": "twins, minhash", "perceptual": "twins, perceptual"}
 NO_RUN = "not run yet: keyeforge data curate RECIPE --out DIR"
 
 
@@ -29,6 +31,36 @@ def corpora(data: Path) -> list[str]:
     if not found:
         raise NotRunError(NO_RUN)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A step that looked at all rows of a corpus: its name and settings in the recipe, what it dropped of how many."""
+
+    name: str
+    corpus: str
+    folder: Path
+    settings: dict[str, Any]
+    seen: int
+    dropped: int
+
+    @property
+    def said(self) -> str:
+        """The settings in words, those that are a list or more apart."""
+        plain = {name: value for name, value in self.settings.items() if not isinstance(value, list | dict)}
+        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in plain.items())
+
+
+def passes(data: Path) -> list[Pass]:
+    """The passes of the run, corpus by corpus, in order: the steps that leave `drops`."""
+    corpora(data)
+    return [_pass(step, folder) for step, folder in steps(data).items() if (folder / "drops").is_dir()]
+
+
+def _pass(step: str, folder: Path) -> Pass:
+    record, (name, _, corpus) = step_record(folder), step.partition(".")
+    counts = record["counts"]
+    return Pass(name, corpus, folder, record["config"][0], counts["samples_in"], counts["samples_dropped"])
 
 
 def table(data: Path) -> Markup:
@@ -67,7 +99,7 @@ def _funnel(corpus: str, rows: Sequence[dict[str, Any]], why: Sequence[dict[str,
     first = max(rows[0]["seen"], 1)
     steps_ = [
         {
-            "name": STEP_NAMES.get(row["operator"], row["operator"].replace("dedup.", "twins, ").replace("_", " ")),
+            "name": _named(row["operator"]),
             "left": row["seen"] - row["dropped"],
             "dropped": row["dropped"],
             "left_percent": 100 * (row["seen"] - row["dropped"]) / first,
@@ -77,6 +109,12 @@ def _funnel(corpus: str, rows: Sequence[dict[str, Any]], why: Sequence[dict[str,
         for row in rows
     ]
     return {"name": corpus, "seen": rows[0]["seen"], "left": steps_[-1]["left"], "steps": steps_}
+
+
+def _named(operator: str) -> str:
+    """A step as the funnel calls it."""
+    name = operator.removeprefix("dedup.")
+    return STEP_NAMES.get(operator, PASS_NAMES.get(name, name) if name != operator else name).replace("_", " ")
 
 
 def _step_of(operator: str) -> str:

@@ -1,7 +1,7 @@
 """How the measures of each corpus are spread, with the recipe's thresholds."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from data_engine.report import figures
 from data_engine.report.corpora import corpora
 from data_engine.report.figures import Threshold, Values
 from data_engine.report.html import number, render, svg
+
+MANY = 8
+"""The measures of an operator beyond this number are folded away."""
 
 FEW = 3
 """Up to so many distinct values are listed, not drawn."""
@@ -100,7 +103,17 @@ def _array(values: list[Any]) -> Values:
 
 def histograms(data: Path) -> Markup:
     """Per corpus, the histograms of its measures; a measure with hardly any values is told in words."""
-    return render("measures.html.jinja", corpora={name: _cards(data, name) for name in corpora(data)})
+    return render("measures.html.jinja", corpora={name: _folded(_cards(data, name)) for name in corpora(data)})
+
+
+def _folded(cards: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """`shown` and `more`: of an operator with many measures the first, those drawn before those told in words."""
+    found: dict[str, list[dict[str, Any]]] = {"shown": [], "more": []}
+    taken: Counter[str] = Counter()
+    for card in sorted(cards, key=lambda card: card["plot"] is None) if len(cards) > MANY else cards:
+        taken[card["operator"]] += 1
+        found["shown" if taken[card["operator"]] <= MANY else "more"].append(card)
+    return found
 
 
 def _cards(data: Path, corpus: str) -> list[dict[str, Any]]:
