@@ -1,7 +1,8 @@
 """How the measures of each corpus are spread, with the recipe's thresholds."""
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from data_engine.report.figures import Threshold, Values
 from data_engine.report.html import number, render, svg
 
 MANY = 8
-"""The measures of an operator beyond this number are folded away."""
+"""Of an operator with more measures those that tell kept from dropped best are drawn, the others told in a table."""
 
 FEW = 3
 """Up to so many distinct values are listed, not drawn."""
@@ -75,7 +76,8 @@ def _measured(
     )
     kept = [row["value"] for row in rows if row["kept"]]
     dropped = [row["value"] for row in rows if not row["kept"]]
-    return Measured(corpus, operator, column, kept, dropped, thresholds(column, settings), settings)
+    finite = [bound for bound in thresholds(column, settings) if math.isfinite(bound.value)]
+    return Measured(corpus, operator, column, kept, dropped, finite, settings)
 
 
 def thresholds(column: str, settings: Mapping[str, Any]) -> list[Threshold]:
@@ -103,31 +105,56 @@ def _array(values: list[Any]) -> Values:
 
 def histograms(data: Path) -> Markup:
     """Per corpus, the histograms of its measures; a measure with hardly any values is told in words."""
-    return render("measures.html.jinja", corpora={name: _folded(_cards(data, name)) for name in corpora(data)})
+    return render("measures.html.jinja", corpora={name: _told(data, name) for name in corpora(data)})
 
 
-def _folded(cards: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """`shown` and `more`: of an operator with many measures the first, those drawn before those told in words."""
-    found: dict[str, list[dict[str, Any]]] = {"shown": [], "more": []}
-    taken: Counter[str] = Counter()
-    for card in sorted(cards, key=lambda card: card["plot"] is None) if len(cards) > MANY else cards:
-        taken[card["operator"]] += 1
-        found["shown" if taken[card["operator"]] <= MANY else "more"].append(card)
-    return found
+def _told(data: Path, corpus: str) -> dict[str, list[dict[str, Any]]]:
+    """`shown` as cards, and `more` as rows of a table: what an operator measures beyond MANY."""
+    found: dict[str, list[Measured]] = {}
+    for one in measured(data, corpus):
+        if one.kept or one.dropped:
+            found.setdefault(one.operator, []).append(one)
+    shown, more = [], []
+    for mine in found.values():
+        first = mine if len(mine) <= MANY else sorted(mine, key=apart, reverse=True)[:MANY]
+        shown += [_card(one) for one in mine if one in first]
+        more += [_row(one) for one in mine if one not in first]
+    return {"shown": shown, "more": more}
 
 
-def _cards(data: Path, corpus: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "operator": one.operator,
-            "column": one.column.replace("_", " "),
-            "plot": draw(one),
-            "counts": [(_shown(value), kept, dropped) for value, kept, dropped in one.counts()[: 2 * FEW]],
-            "bounds": bounds(one),
-        }
-        for one in measured(data, corpus)
-        if one.kept or one.dropped
-    ]
+def apart(one: Measured) -> float:
+    """How far the means of kept and dropped samples are apart, in standard deviations; 0 where there is no telling."""
+    if not one.is_number or not one.kept or not one.dropped:
+        return 0.0
+    kept, dropped = _array(one.kept), _array(one.dropped)
+    spread = np.concatenate([kept, dropped]).std()
+    return float(abs(kept.mean() - dropped.mean()) / spread) if spread else 0.0
+
+
+def _card(one: Measured) -> dict[str, Any]:
+    return {
+        "operator": one.operator,
+        "column": one.column.replace("_", " "),
+        "plot": draw(one),
+        "counts": [(_shown(value), kept, dropped) for value, kept, dropped in one.counts()[: 2 * FEW]],
+        "bounds": bounds(one),
+    }
+
+
+def _row(one: Measured) -> dict[str, Any]:
+    """The medians of kept and dropped samples, and the extremes of all."""
+    values = one.kept + one.dropped
+    median = [float(np.median(_array(side))) if side and one.is_number else None for side in (one.kept, one.dropped)]
+    extremes = [min(values), max(values)] if one.is_number else [None, None]
+    return {
+        "operator": one.operator,
+        "column": one.column.replace("_", " "),
+        "figures": [*median, *map(_float, extremes)],
+    }
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _shown(value: str) -> str:
