@@ -12,7 +12,6 @@ from markupsafe import Markup
 from data_engine import catalog, demo_corpora
 from data_engine.report.html import NotRunError, read_json, render, step_record
 
-STEP_NAMES = {"read": "read", "media": "media, label"}
 PASS_NAMES = {"exact": "twins, exact", "minhash": "twins, minhash", "perceptual": "twins, perceptual"}
 NO_RUN = "not run yet: keyeforge data curate RECIPE --out DIR"
 
@@ -104,7 +103,7 @@ def _funnel(corpus: str, rows: Sequence[dict[str, Any]], why: Sequence[dict[str,
             "dropped": row["dropped"],
             "left_percent": 100 * (row["seen"] - row["dropped"]) / first,
             "dropped_percent": 100 * row["dropped"] / first,
-            "reasons": merged(r for r in why if _step_of(r["operator"]) == row["operator"]),
+            "reasons": merged(r for r in why if r["operator"] == row["operator"]),
         }
         for row in rows
     ]
@@ -114,16 +113,11 @@ def _funnel(corpus: str, rows: Sequence[dict[str, Any]], why: Sequence[dict[str,
 def _named(operator: str) -> str:
     """A step as the funnel calls it."""
     name = operator.removeprefix("dedup.")
-    return STEP_NAMES.get(operator, PASS_NAMES.get(name, name) if name != operator else name).replace("_", " ")
-
-
-def _step_of(operator: str) -> str:
-    """The step that a reason belongs to: a missing label is found together with unusable media."""
-    return "media" if operator == "label" else operator
+    return (PASS_NAMES.get(name, name) if name != operator else name).replace("_", " ")
 
 
 def merged(reasons: Any) -> list[tuple[str, int]]:
     """Reasons that differ only in the file or number they name, as one, the commonest first."""
-    alike = [(re.sub(r"\S+\.\w{2,5}\b|\b\d[\d.,]*\b", "…", row["reason"]), row["count"]) for row in reasons]
+    alike = [(re.sub(r"\S+\.\w{2,5}\b|\b\d[\d.,]*\b(?!-gram)", "…", row["reason"]), row["count"]) for row in reasons]
     groups = groupby(sorted(alike), key=lambda pair: pair[0])
     return sorted(((reason, sum(n for _, n in found)) for reason, found in groups), key=lambda pair: -pair[1])

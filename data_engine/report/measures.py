@@ -21,6 +21,9 @@ from data_engine.report.html import number, render, svg
 MANY = 8
 """Of an operator with more measures those that tell kept from dropped best are drawn, the others told in a table."""
 
+ELSEWHERE = ("rights", "tombstone")
+"""Operators that measure nothing of a sample: the part on rights tells of them."""
+
 FEW = 3
 """Up to so many distinct values are listed, not drawn."""
 
@@ -112,7 +115,7 @@ def _told(data: Path, corpus: str) -> dict[str, list[dict[str, Any]]]:
     """`shown` as cards, and `more` as rows of a table: what an operator measures beyond MANY."""
     found: dict[str, list[Measured]] = {}
     for one in measured(data, corpus):
-        if one.kept or one.dropped:
+        if (one.kept or one.dropped) and one.operator not in ELSEWHERE:
             found.setdefault(one.operator, []).append(one)
     shown, more = [], []
     for mine in found.values():
