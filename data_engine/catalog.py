@@ -98,7 +98,7 @@ def why(data: Path, sample_id: str) -> dict[str, Any]:
         ids = sorted({row["id"] for row in found})
         if len(ids) != 1:
             fault = "no sample has this id" if not ids else f"{len(ids)} samples begin so: {', '.join(ids[:4])} ..."
-            raise CatalogError(f"{sample_id}: {fault}; `keyeforge data inspect` lists ids")
+            raise CatalogError(f"id {sample_id!r}: {fault}; `keyeforge data inspect` lists ids")
         about: dict[str, Any] = {"sample": found[0]}
         wanted = {
             "rewritten": "",
@@ -229,7 +229,10 @@ def reasons(data: Path) -> list[dict[str, Any]]:
 
 
 def inspect(data: Path, *, corpus: str | None, status: str | None, limit: int) -> list[dict[str, Any]]:
-    """A few samples with their verdicts: id, corpus, status, reason, words."""
+    """A few samples with their verdicts and words. Raises CatalogError for an unknown corpus."""
+    known = [name.removeprefix("dedup.") for name in steps(data) if name.startswith("dedup.")]
+    if corpus is not None and corpus not in known:
+        raise CatalogError(f"--corpus {corpus}: this run has {', '.join(known) or 'none that came to its verdicts'}")
     with open_catalog(data) as connection:
         found = rows(
             connection,

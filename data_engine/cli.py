@@ -43,7 +43,10 @@ def curate(
 ) -> None:
     """Runs a recipe: ingest, rewrite, probe, measure, decide, dedup, count, gate, mix, shard.
 
-    What was done before with the same settings, code and inputs is not done again. Exit code 1: a gate failed.
+    What was done before with the same settings, code and inputs is not done again. Exit code 1: a gate failed;
+    2: wrong input. Every operator, pass and gate a recipe may name: docs/curation.md, docs/lifecycle.md.
+
+    keyeforge data curate data_engine/recipes/demo.yaml --out build/demo
     """
     from data_engine.jobs.curate import run
 
@@ -61,7 +64,10 @@ def why(
     sample_id: Annotated[str, typer.Argument(help="A sample's id, or a unique beginning.")],
     data: DataOption = Path("build/demo"),
 ) -> None:
-    """Tells all that is known of one sample: what it says, what each operator saw, where it went."""
+    """Tells all that is known of one sample: what it says, what each operator saw, where it went.
+
+    keyeforge data why 8947f95d --data build/demo
+    """
     about = _ask(lambda: catalog.why(data, sample_id))
     sample = about["sample"]
     console.print(f"[bold]{sample['id']}[/]  {sample['corpus']} / {sample['task']}  from {sample['origin']}")
@@ -96,7 +102,10 @@ def funnel(
     data: DataOption = Path("build/demo"),
     by_source: Annotated[bool, typer.Option(help="One funnel for each source of a corpus.")] = False,
 ) -> None:
-    """Shows, per corpus or source, how many samples each step saw, dropped (rerouted ones among them) and rewrote."""
+    """Shows, per corpus or source, how many samples each step saw, dropped (rerouted ones among them) and rewrote.
+
+    `read` are records that could not be understood, `dedup.NAME` the passes that look at all rows.
+    """
     rows = _ask(lambda: catalog.funnel(data, by_source=by_source))
     for corpus, source in dict.fromkeys((row["corpus"], row["source"]) for row in rows):
         chosen = [row for row in rows if (row["corpus"], row["source"]) == (corpus, source)]
@@ -110,10 +119,15 @@ def inspect(
     data: DataOption = Path("build/demo"),
     corpus: Annotated[Optional[str], typer.Option(help="Only this corpus.")] = None,  # noqa: UP045
     status: Annotated[Optional[str], typer.Option(help="kept, dropped, rerouted or quarantined.")] = None,  # noqa: UP045
-    limit: Annotated[int, typer.Option(help="How many.")] = 20,
+    limit: Annotated[int, typer.Option(help="How many.", min=1)] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Lists samples with their verdicts."""
+    """Lists samples with their verdicts: where to find an id for `why`.
+
+    keyeforge data inspect --corpus stamps --status dropped --limit 5
+    """
+    if status not in {None, "kept", "dropped", "rerouted", "quarantined"}:
+        fail(f"--status {status}: choose kept, dropped, rerouted or quarantined")
     rows = _ask(lambda: catalog.inspect(data, corpus=corpus, status=status, limit=limit))
     if as_json:
         for row in rows:
@@ -122,6 +136,12 @@ def inspect(
     for row in rows:
         row["text"] = row["text"][:90]
     _table("Samples", rows, ("id", "corpus", "status", "reason", "text"))
+
+
+NOT_PASSES = (
+    "Operators only, from stored measures. Passes over all rows (duplicates, benchmarks, balance) are not run again: "
+    "a sample that comes back may still be dropped there. `keyeforge data curate` tells."
+)
 
 
 @app.command()
@@ -140,7 +160,10 @@ def whatif(
 ) -> None:
     """Tells what would change if a threshold moved, from the stored measures; nothing is measured or written.
 
-    Counts what the operators decide: a sample that they would keep anew may still be a duplicate.
+    Counts per corpus and reason what the operators decide, with a few ids. Passes are not run again: a sample that
+    they would keep anew may still be a duplicate.
+
+    keyeforge data whatif data_engine/recipes/demo.yaml --set operators.length.max_words=60
     """
     from data_engine.recipe import load_recipe
     from data_engine.whatif import parse
@@ -148,7 +171,7 @@ def whatif(
 
     totals, changes = _ask(lambda: compare(load_recipe(recipe), data, [parse(text) for text in settings]))
     if as_json:
-        found = {"corpora": totals, "changes": [dataclasses.asdict(change) for change in changes]}
+        found = {"corpora": totals, "changes": [dataclasses.asdict(change) for change in changes], "note": NOT_PASSES}
         typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
         return
     _table("Kept by the operators", totals, ("corpus", "samples", "kept_before", "kept_after"))
@@ -156,6 +179,7 @@ def whatif(
     _table("What would change", rows, ("corpus", "change", "operator", "reason", "count", "ids"))
     if not changes:
         console.print("Nothing would change.")
+    console.print(NOT_PASSES, style="dim")
 
 
 @app.command()
@@ -167,6 +191,8 @@ def diff(
     """Tells what the later run keeps that the earlier did not, and the other way round, by source and reason.
 
     `changed` is what comes from the same place with other content.
+
+    keyeforge data diff build/march build/april
     """
     from data_engine import releases
 
@@ -196,6 +222,8 @@ def remove(
 
     Lists the releases and checkpoints that held them. A tombstone (hashes only) in DIR/tombstones.jsonl keeps
     them out of every later run. A removal that was interrupted is ended by the next call.
+
+    keyeforge data remove --data build/demo --origin 'animals/birds/*' --reason "the artist asked" --dry-run
     """
     from data_engine import removal
     from data_engine.selector import Selector
@@ -239,6 +267,8 @@ def gc(
 
     A release is a run.json: that of the folder, copies of it beside it, and those given by --keep. What runs beside
     this one compare with (`against`) stays.
+
+    keyeforge data gc --data build/demo --dry-run
     """
     from data_engine import releases
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_engine import gates, ingest, judge, mix, rewrites, shards
+from pydantic import ValidationError
+
+from data_engine import gates, ingest, judge, mix, presence, rewrites, shards
 from data_engine.chain import Chain, run_corpus
 from data_engine.curation import Curation, Progress
 from data_engine.finish import (
@@ -59,8 +61,14 @@ def check(recipe: Recipe) -> None:
 def _valid(where: str, model: type[Any], values: Mapping[str, Any]) -> None:
     try:
         model(**values)
-    except ValueError as error:
-        raise RecipeError(f"{where}: {error}".replace("\n", " ")) from error
+    except ValidationError as error:
+        raise RecipeError("; ".join(f"{where}: {_fault(found)}" for found in error.errors())) from error
+
+
+def _fault(found: Any) -> str:
+    field = ".".join(map(str, found["loc"]))
+    said = found["msg"].removeprefix("Value error, ")
+    return f"{field}: {said}" if field else said
 
 
 def curate(
@@ -73,6 +81,7 @@ def curate(
 ) -> Outcome:
     """Runs the whole recipe. Raises RecipeError for a recipe that cannot run; a failed gate is in the outcome."""
     check(recipe)
+    presence.require(recipe)
     this = Curation(recipe, Run(out, announce), runner, progress)
     kept = {corpus.corpus: run_corpus(this, corpus) for corpus in recipe.corpora}
     failed = (_to_shards if recipe.target == "shards" else _to_samples)(this, kept)
@@ -105,6 +114,7 @@ def summarise(this: Curation, failed: Sequence[str]) -> dict[str, Any]:
     done = this.run.done
     report: dict[str, Any] = {
         "corpora": corpora_counts(this),
+        "against": _earlier(this.recipe),
         "gate": gates.summary(done["gate"].folder),
         "seconds": {name: result.record["seconds"] for name, result in done.items()},
     }
@@ -112,3 +122,9 @@ def summarise(this: Curation, failed: Sequence[str]) -> dict[str, Any]:
         report["mix"] = mix.summary(done["mix"].folder)
         report["shards"] = shards.summary(done["shards"].table("shards"))
     return report
+
+
+def _earlier(recipe: Recipe) -> list[str]:
+    """The folders of the earlier runs that some corpus is held against."""
+    named = dict.fromkeys(release for corpus in recipe.corpora for release in corpus.against)
+    return [str(Path(recipe.root, release).resolve()) for release in named]

@@ -163,7 +163,7 @@ MANIFEST: tuple[Item, ...] = (
         licence="MIT",
         attribution="CHAMP, 2024 Yujun Mao, Yoon Kim, Yilun Zhou",
         holds="270 competition mathematics problems with worked solutions",
-        paths=("champ",),
+        paths=("champ", "champ_heldout"),
         unpack=demo_unpack.champ,
     ),
 )

@@ -103,10 +103,15 @@ def _dialogues(questions: list[list[Any]]) -> Iterator[dict[str, Any]]:
 
 
 def champ(wheel: Path, out: Path) -> None:
-    """Competition problems with their worked solutions as conversations: `champ/champ.jsonl`."""
+    """Competition problems with their worked solutions as conversations: `champ/champ.jsonl`.
+
+    `champ_heldout/` holds every tenth once more: the demo takes it for a benchmark that nothing may train on.
+    """
     with zipfile.ZipFile(wheel) as archive:
         problems = json.loads(archive.read("champ_dataset/dataset_files/v0.json"))["problems"]
-    _write_jsonl(out / "champ" / "champ.jsonl", map(_problem_line, problems.values()))
+    lines = [_problem_line(problem) for problem in problems.values()]
+    _write_jsonl(out / "champ" / "champ.jsonl", lines)
+    _write_jsonl(out / "champ_heldout" / "problems.jsonl", lines[::10])
 
 
 def _problem_line(problem: dict[str, Any]) -> dict[str, Any]:

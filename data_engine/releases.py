@@ -162,6 +162,13 @@ def _told_beside(data: Path) -> str:
     return "\n".join(json.dumps(catalog.record(step.parent)["config"]) for step in steps if step.exists())
 
 
+def compared_with(data: Path) -> list[Path]:
+    """The folders of earlier runs that this run was held against (`against`), those that still are runs."""
+    summary = data / "summary.json"
+    named = json.loads(summary.read_text()).get("against", []) if summary.is_file() else []
+    return [folder for folder in map(Path, named) if (folder / "run.json").is_file()]
+
+
 def _unused_media(data: Path, steps: Sequence[Path]) -> list[Path]:
     used: set[str] = set()
     for part in (part for step in steps for part in sorted(step.glob("samples/*.parquet"))):

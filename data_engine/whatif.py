@@ -100,10 +100,19 @@ def whatif(recipe: Recipe, data: Path, settings: Sequence[Setting]) -> tuple[lis
     for corpus in recipe.corpora:
         before, after = _operators(corpus.corpus, corpus.operators), _operators(corpus.corpus, moved(corpus, settings))
         if before != after:
+            first = _operators(corpus.corpus, _before_all(data, corpus.corpus))
+            before, after = [*first, *before], [*first, *after]
             total, found = _compare(corpus.corpus, _measures(data, corpus.corpus, before), before, after)
             totals.append(total)
             changes += found
     return totals, changes
+
+
+def _before_all(data: Path, corpus: str) -> Specs:
+    """What the run put before the recipe's operators: removals and the licence policy drop before any of them."""
+    if f"decide.{corpus}" not in catalog.steps(data):
+        return []
+    return [spec for spec in catalog.operators(data, corpus) if {"tombstone", "rights"} & set(spec)]
 
 
 def _operators(corpus: str, specs: Sequence[Mapping[str, Mapping[str, Any]]]) -> judge.Operators:
@@ -129,12 +138,18 @@ def _measures(data: Path, corpus: str, operators: judge.Operators) -> list[Path]
     stored = _stored(steps, corpus)
     for name, fields in json.loads(json.dumps(judge.measured_config(operators), default=str)):
         lacking = [column for column in judge.OPERATORS[name].looks_at if parts and column not in known]
-        if lacking or [name, fields] not in stored:
+        if lacking or not any(_alike(name, fields, one) for one in stored):
             raise catalog.CatalogError(
                 f"{data}: corpus {corpus!r} was measured without {name} as the recipe has it; "
                 "run `keyeforge data curate` first"
             )
     return parts
+
+
+def _alike(name: str, fields: Mapping[str, Any], stored: Sequence[Any]) -> bool:
+    """Whether a measure was made as asked for. What the recipe leaves open the run may have filled (`topics`)."""
+    asked = {field: value for field, value in fields.items() if value is not None}
+    return bool(stored[0] == name and {field: stored[1].get(field) for field in asked} == asked)
 
 
 def _stored(steps: Mapping[str, Path], corpus: str) -> list[Any]:

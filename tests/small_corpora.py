@@ -29,11 +29,18 @@ def make(corpora: Path, target: Path) -> Path:
         (target / folder / source.name).write_text(source.read_text(encoding="utf-8")[60_000:90_000], encoding="utf-8")
     problems = (corpora / "champ/champ.jsonl").read_text(encoding="utf-8").splitlines()[:30]
     (target / "champ/champ.jsonl").write_text("\n".join(problems) + "\n", encoding="utf-8")
+    benchmarks(corpora, target)
     # From its very start the AVI: a copy from further in keeps the gap before it in its header's duration.
     for name, start in (("bbb_5min.mp4", 20), ("vtest.avi", 0)):
         video = ffmpeg.input(str(corpora / "video" / name), ss=start, t=28)
         video.output(str(target / "video" / name), c="copy", an=None, loglevel="error").run()
     return target
+
+
+def benchmarks(corpora: Path, target: Path) -> None:
+    """What the recipe decontaminates against: six pictures, their captions, and the problems kept for judging."""
+    _some(corpora / "stamps/space", target / "stamps/space", 6)
+    shutil.copytree(corpora / "champ_heldout", target / "champ_heldout")
 
 
 def _some(source: Path, target: Path, count: int) -> None:

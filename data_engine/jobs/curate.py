@@ -25,6 +25,8 @@ def run(
     from data_engine.curate import curate
     from data_engine.step import StepResult
 
+    if out.exists() and not out.is_dir():
+        return _refuse(f"--out {out}: is a file; give a folder, new or of an earlier run")
     try:
         loaded = load_recipe(recipe)
         if root is not None:
@@ -44,8 +46,9 @@ def run(
 
             outcome = curate(loaded, out.resolve(), runner=runner, progress=progress, announce=announce)
     except (RecipeError, CatalogError) as error:
-        Console(stderr=True).print(str(error), style="red", soft_wrap=True, highlight=False)
-        return 2
+        # What is wrong within the recipe names its field only: the file goes before it.
+        named = f"{recipe}: " if str(error).startswith(("corpora.", "gates.")) else ""
+        return _refuse(f"{named}{error}")
     columns = ("ingested", "kept", "dropped", "rerouted", "quarantined", "rewritten")
     table = Table("corpus", *columns)
     for name, counts in outcome.summary["corpora"].items():
@@ -54,6 +57,12 @@ def run(
     for line in outcome.failed:
         Console(stderr=True).print(line, style="red", soft_wrap=True, highlight=False)
     return 1 if outcome.failed else 0
+
+
+def _refuse(message: str) -> int:
+    """One clear line on the input that is wrong; its exit code."""
+    Console(stderr=True).print(message, style="red", soft_wrap=True, highlight=False)
+    return 2
 
 
 def _counts(step: "StepResult") -> str:  # type: ignore[name-defined]  # noqa: F821

@@ -21,7 +21,7 @@ class TextQuality(Operator):
     Word lengths are judged only where Han characters are rare: Chinese has no spaces to measure by.
     """
 
-    looks_at: ClassVar[tuple[str, ...]] = ("num_words", "mean_word_length", "letter_share", "han_share")
+    looks_at: ClassVar[tuple[str, ...]] = ("prose_words", "prose_mean_word_length", "letter_share", "prose_han_share")
     min_words: int = 8
     min_mean_word_length: float = 2.5
     max_mean_word_length: float = 12.0
@@ -30,17 +30,17 @@ class TextQuality(Operator):
     def measure(self, batch: pa.Table) -> dict[str, pa.Array]:
         visible, letters, han, latin, latin_runs = count_letters(batch["text"]).T
         return {
-            "num_words": pa.array(count_words(batch["text"])),
-            "mean_word_length": _share(latin, latin_runs),
+            "prose_words": pa.array(count_words(batch["text"])),
+            "prose_mean_word_length": _share(latin, latin_runs),
             "letter_share": _share(letters, visible),
-            "han_share": _share(han, visible),
+            "prose_han_share": _share(han, visible),
         }
 
     def decide(self, measures: pa.Table) -> pa.Array:
-        spaced = pc.less(measures["han_share"], 0.1)
-        length = measures["mean_word_length"]
+        spaced = pc.less(measures["prose_han_share"], 0.1)
+        length = measures["prose_mean_word_length"]
         return reasons(
-            (pc.less(measures["num_words"], self.min_words), "too few words"),
+            (pc.less(measures["prose_words"], self.min_words), "too few words"),
             (pc.less(measures["letter_share"], self.min_letter_share), "mostly symbols"),
             (pc.and_(spaced, pc.less(length, self.min_mean_word_length)), "words too short"),
             (pc.and_(spaced, pc.greater(length, self.max_mean_word_length)), "words too long"),

@@ -33,7 +33,7 @@ SELECT id, status, operator, reason FROM (
         WHERE corpus = ? AND (status = 'kept') = ?)
 ) ORDER BY turn, operator, reason, id LIMIT ?
 """
-_KIND = "CASE WHEN operator LIKE 'dedup.%' THEN 'duplicate' ELSE reason END"
+_KIND = "CASE WHEN operator LIKE 'dedup.%' THEN operator ELSE reason END"
 
 
 def section(data: Path) -> Markup:
@@ -47,7 +47,7 @@ def sheet(data: Path, corpus: str, num: int = NUM_SHOWN) -> dict[str, list[dict[
         kept, dropped = (_choose(connection, corpus, side, num) for side in (True, False))
         unread = unread[: max(num - len(dropped), NUM_UNREAD)]
         dropped = dropped[: num - len(unread)]
-        found = _samples(connection, [row["id"] for row in kept + dropped])
+        found = samples(connection, [row["id"] for row in kept + dropped])
     return {
         "kept": [card(data, found[row["id"]], row) for row in kept],
         "dropped": [card(data, found[row["id"]], row) for row in dropped] + unread,
@@ -58,7 +58,8 @@ def _choose(connection: duckdb.DuckDBPyConnection, corpus: str, kept: bool, num:
     return catalog.rows(connection, _CHOOSE.format(kind=_KIND), corpus, kept, num)
 
 
-def _samples(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[str, Sample]:
+def samples(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[str, Sample]:
+    """Samples of the run by id; an id that it does not hold is left out."""
     rows = catalog.rows(connection, "SELECT * FROM samples WHERE list_contains(?, id)", list(ids))
     return {row["id"]: from_row(row) for row in rows}
 
@@ -76,9 +77,9 @@ def _unread(connection: duckdb.DuckDBPyConnection, corpus: str) -> list[dict[str
 
 
 def card(data: Path, sample: Sample, verdict: dict[str, Any]) -> dict[str, Any]:
-    """One sample as the sheet shows it."""
+    """One sample as the sheets show it, with whatever is said of it."""
     words = [(message.role, message.text.strip()) for message in sample.messages if message.text.strip()]
-    return {**verdict, "pictures": pictures(data, sample), "words": words}
+    return {"id": sample.id, **verdict, "pictures": pictures(data, sample), "words": words}
 
 
 def pictures(data: Path, sample: Sample) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from markupsafe import Markup
 from data_engine import catalog, demo_corpora
 from data_engine.report.html import NotRunError, read_json, render, step_record
 
-STEP_NAMES = {"read": "read", "media": "media, label"}
+PASS_NAMES = {"exact": "twins, exact", "minhash": "twins, minhash", "perceptual": "twins, perceptual"}
 NO_RUN = "not run yet: keyeforge data curate RECIPE --out DIR"
 
 
@@ -29,6 +30,36 @@ def corpora(data: Path) -> list[str]:
     if not found:
         raise NotRunError(NO_RUN)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A step that looked at all rows of a corpus: its name and settings in the recipe, what it dropped of how many."""
+
+    name: str
+    corpus: str
+    folder: Path
+    settings: dict[str, Any]
+    seen: int
+    dropped: int
+
+    @property
+    def said(self) -> str:
+        """The settings in words, those that are a list or more apart."""
+        plain = {name: value for name, value in self.settings.items() if not isinstance(value, list | dict)}
+        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in plain.items())
+
+
+def passes(data: Path) -> list[Pass]:
+    """The passes of the run, corpus by corpus, in order: the steps that leave `drops`."""
+    corpora(data)
+    return [_pass(step, folder) for step, folder in steps(data).items() if (folder / "drops").is_dir()]
+
+
+def _pass(step: str, folder: Path) -> Pass:
+    record, (name, _, corpus) = step_record(folder), step.partition(".")
+    counts = record["counts"]
+    return Pass(name, corpus, folder, record["config"][0], counts["samples_in"], counts["samples_dropped"])
 
 
 def table(data: Path) -> Markup:
@@ -67,27 +98,28 @@ def _funnel(corpus: str, rows: Sequence[dict[str, Any]], why: Sequence[dict[str,
     first = max(rows[0]["seen"], 1)
     steps_ = [
         {
-            "name": STEP_NAMES.get(row["operator"], row["operator"].replace("dedup.", "twins, ").replace("_", " ")),
+            "name": _named(row["operator"]),
             "left": row["seen"] - row["dropped"],
             "dropped": row["dropped"],
             "rerouted": row["rerouted"],
             "rewritten": row["rewritten"],
             "left_percent": 100 * (row["seen"] - row["dropped"]) / first,
             "dropped_percent": 100 * row["dropped"] / first,
-            "reasons": merged(r for r in why if _step_of(r["operator"]) == row["operator"]),
+            "reasons": merged(r for r in why if r["operator"] == row["operator"]),
         }
         for row in rows
     ]
     return {"name": corpus, "seen": rows[0]["seen"], "left": steps_[-1]["left"], "steps": steps_}
 
 
-def _step_of(operator: str) -> str:
-    """The step that a reason belongs to: a missing label is found together with unusable media."""
-    return "media" if operator == "label" else operator
+def _named(operator: str) -> str:
+    """A step as the funnel calls it."""
+    name = operator.removeprefix("dedup.")
+    return (PASS_NAMES.get(name, name) if name != operator else name).replace("_", " ")
 
 
 def merged(reasons: Any) -> list[tuple[str, int]]:
     """Reasons that differ only in the file or number they name, as one, the commonest first."""
-    alike = [(re.sub(r"\S+\.\w{2,5}\b|\b\d[\d.,]*\b", "…", row["reason"]), row["count"]) for row in reasons]
+    alike = [(re.sub(r"\S+\.\w{2,5}\b|\b\d[\d.,]*\b(?!-gram)", "…", row["reason"]), row["count"]) for row in reasons]
     groups = groupby(sorted(alike), key=lambda pair: pair[0])
     return sorted(((reason, sum(n for _, n in found)) for reason, found in groups), key=lambda pair: -pair[1])

@@ -81,6 +81,25 @@ def bins(values: Values, *, whole: bool) -> tuple[Values, bool]:
     return np.linspace(low, high if high > low else low + 1, 31), False
 
 
+def ranks(before: Values, after: Values, cap: float) -> Figure:
+    """Samples per task type, the largest first, before and after balancing; dashed: the cap. Both axes logarithmic."""
+    figure, plot = axes(4.6, 2.7, x="task types, the largest first", y="samples")
+    places = np.unique(np.geomspace(1, len(before), 400).round().astype(int)) - 1
+    for values, colour, width in ((before, "other", 4.0), (np.sort(after)[::-1], "kept", 1.8)):
+        plot.plot(
+            places + 1, np.maximum(values[places], 0.5), color=LIGHT[colour], linewidth=width, drawstyle="steps-mid"
+        )
+    plot.axhline(cap, color=LIGHT["ink"], linewidth=1, linestyle=(0, (4, 3)))
+    plot.set_xscale("log")
+    plot.set_yscale("log")
+    for axis in (plot.xaxis, plot.yaxis):
+        axis.set_major_formatter(FuncFormatter(short))
+        axis.set_minor_formatter(FuncFormatter(lambda value, place: ""))
+    plot.tick_params(which="minor", length=0)
+    write(plot, len(before), cap, f"cap {cap:,.0f}", "ink", ha="right", xytext=(0, 4))
+    return figure
+
+
 def shares_along(positions: Values, shares: Mapping[str, Values], targets: Mapping[str, float]) -> Figure:
     """The share of tokens of each modality among all tokens so far, along the epoch; dashed: the target."""
     figure, plot = axes(4.6, 2.5, x="place in the epoch")

@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from data_engine.report.corpora import steps
-from data_engine.report.html import NotRunError, read_json, render
+from data_engine.report.html import NotRunError, number, read_json, render
 
 MISSING = "not run yet: the run has not come to its gate"
 
@@ -35,6 +35,7 @@ def section(data: Path) -> Markup:
         rows=rows,
         aside=found.get("set_aside", {}),
         docs=data_docs(data),
+        drift=any(row["measure"].startswith("drift_") for row in rows),
     )
 
 
@@ -54,4 +55,5 @@ def _cell(row: Mapping[str, Any], corpus: str) -> dict[str, Any] | None:
     if value is None:
         return None
     low = row["min"] is None or value >= row["min"]
-    return {"value": value, "holds": low and (row["max"] is None or value <= row["max"])}
+    said = f"{100 * value:+.1f} %" if row["measure"].startswith("drift_") else number(value)
+    return {"said": said, "holds": low and (row["max"] is None or value <= row["max"])}

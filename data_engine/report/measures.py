@@ -1,5 +1,6 @@
 """How the measures of each corpus are spread, with the recipe's thresholds."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,12 @@ from data_engine.report import figures
 from data_engine.report.corpora import corpora
 from data_engine.report.figures import Threshold, Values
 from data_engine.report.html import number, render, svg
+
+MANY = 8
+"""Of an operator with more measures those that tell kept from dropped best are drawn, the others told in a table."""
+
+ELSEWHERE = ("rights", "tombstone")
+"""Operators that measure nothing of a sample: the part on rights tells of them."""
 
 FEW = 3
 """Up to so many distinct values are listed, not drawn."""
@@ -72,7 +79,8 @@ def _measured(
     )
     kept = [row["value"] for row in rows if row["kept"]]
     dropped = [row["value"] for row in rows if not row["kept"]]
-    return Measured(corpus, operator, column, kept, dropped, thresholds(column, settings), settings)
+    finite = [bound for bound in thresholds(column, settings) if math.isfinite(bound.value)]
+    return Measured(corpus, operator, column, kept, dropped, finite, settings)
 
 
 def thresholds(column: str, settings: Mapping[str, Any]) -> list[Threshold]:
@@ -100,21 +108,56 @@ def _array(values: list[Any]) -> Values:
 
 def histograms(data: Path) -> Markup:
     """Per corpus, the histograms of its measures; a measure with hardly any values is told in words."""
-    return render("measures.html.jinja", corpora={name: _cards(data, name) for name in corpora(data)})
+    return render("measures.html.jinja", corpora={name: _told(data, name) for name in corpora(data)})
 
 
-def _cards(data: Path, corpus: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "operator": one.operator,
-            "column": one.column.replace("_", " "),
-            "plot": draw(one),
-            "counts": [(_shown(value), kept, dropped) for value, kept, dropped in one.counts()[: 2 * FEW]],
-            "bounds": bounds(one),
-        }
-        for one in measured(data, corpus)
-        if one.kept or one.dropped
-    ]
+def _told(data: Path, corpus: str) -> dict[str, list[dict[str, Any]]]:
+    """`shown` as cards, and `more` as rows of a table: what an operator measures beyond MANY."""
+    found: dict[str, list[Measured]] = {}
+    for one in measured(data, corpus):
+        if (one.kept or one.dropped) and one.operator not in ELSEWHERE:
+            found.setdefault(one.operator, []).append(one)
+    shown, more = [], []
+    for mine in found.values():
+        first = mine if len(mine) <= MANY else sorted(mine, key=apart, reverse=True)[:MANY]
+        shown += [_card(one) for one in mine if one in first]
+        more += [_row(one) for one in mine if one not in first]
+    return {"shown": shown, "more": more}
+
+
+def apart(one: Measured) -> float:
+    """How far the means of kept and dropped samples are apart, in standard deviations; 0 where there is no telling."""
+    if not one.is_number or not one.kept or not one.dropped:
+        return 0.0
+    kept, dropped = _array(one.kept), _array(one.dropped)
+    spread = np.concatenate([kept, dropped]).std()
+    return float(abs(kept.mean() - dropped.mean()) / spread) if spread else 0.0
+
+
+def _card(one: Measured) -> dict[str, Any]:
+    return {
+        "operator": one.operator,
+        "column": one.column.replace("_", " "),
+        "plot": draw(one),
+        "counts": [(_shown(value), kept, dropped) for value, kept, dropped in one.counts()[: 2 * FEW]],
+        "bounds": bounds(one),
+    }
+
+
+def _row(one: Measured) -> dict[str, Any]:
+    """The medians of kept and dropped samples, and the extremes of all."""
+    values = one.kept + one.dropped
+    median = [float(np.median(_array(side))) if side and one.is_number else None for side in (one.kept, one.dropped)]
+    extremes = [min(values), max(values)] if one.is_number else [None, None]
+    return {
+        "operator": one.operator,
+        "column": one.column.replace("_", " "),
+        "figures": [*median, *map(_float, extremes)],
+    }
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _shown(value: str) -> str:

@@ -9,7 +9,20 @@ from typing import Any
 from markupsafe import Markup
 
 from data_engine.media import write_atomic
-from data_engine.report import contact, corpora, gate, measures, mix, palette, strip
+from data_engine.report import (
+    balance,
+    changes,
+    contact,
+    corpora,
+    gate,
+    leaks,
+    measures,
+    mix,
+    palette,
+    rights,
+    strip,
+    twins,
+)
 from data_engine.report.html import NotRunError, templates
 from eval.report import answers, fusion, headline, minibench, times, training
 
@@ -30,6 +43,11 @@ SECTIONS = (
     Section("corpora", "Corpora", "Corpora", corpora.table),
     Section("funnel", "What became of every record", "Funnel", corpora.funnel),
     Section("measures", "Measures and their bounds", "Measures", measures.histograms),
+    Section("twins", "Duplicates", "Duplicates", twins.section),
+    Section("leaks", "Decontamination", "Decontamination", leaks.section),
+    Section("balance", "Balance by task type", "Balance", balance.section),
+    Section("changes", "What changed since the last release", "Changes", changes.section),
+    Section("rights", "Rights", "Rights", rights.section),
     Section("gate", "The gate", "Gate", gate.section),
     Section("mix", "The mix, the epoch and the shards", "Mix", mix.section),
     Section("contact", "Contact sheet: kept and dropped", "Contact sheet", contact.section),

@@ -22,6 +22,7 @@ def make_corpora(corpora: Any, target: Path) -> Path:
     small._some(corpora / "stamps", target / "stamps", 24)
     _lines(corpora / "easy_vqa/train.jsonl", target / "easy_vqa/train.jsonl", 60)
     _lines(corpora / "champ/champ.jsonl", target / "champ/champ.jsonl", 30)
+    small.benchmarks(corpora, target)
     for number in range(12):
         shutil.copy(corpora / f"easy_vqa/images/{number}.png", target / "easy_vqa/images")
     return target

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from data_engine import catalog, tables
@@ -112,3 +113,76 @@ def test_a_recipe_measured_otherwise_is_sent_to_curate(root: Path, done: Path, t
     options = ["--data", str(done), "--set", "operators.length.max_words=3"]
     answer = CliRunner().invoke(app, ["whatif", str(other), *options])
     assert answer.exit_code == 2 and "keyeforge data curate" in answer.output
+
+
+def test_the_answer_says_that_passes_are_not_run_again(root: Path, done: Path) -> None:
+    options = ["--data", str(done), "--set", "operators.length.max_words=3"]
+    told = CliRunner().invoke(app, ["whatif", str(done / "recipe.yaml"), *options]).output
+    assert "are not run again" in " ".join(told.split())
+    assert "not run again" in json.loads(ask(done, "operators.length.max_words=3").output)["note"]
+
+
+SOURCE = {"format": "text", "path": "words", "modality": "text", "task": "text", "licence": "MIT"}
+BENCHMARK = {"decontaminate": {"benchmarks": [{**SOURCE, "path": "nowhere"}]}}
+WRONG = [
+    ({"operatrs": []}, "recipe.yaml: operatrs: unknown key; did you mean 'operators'?"),
+    ({"operators": [{"lenth": {}}]}, "recipe.yaml: corpora.words.operators: unknown 'lenth'; did you mean 'length'?"),
+    ({"operators": [{"length": {"max_wrds": 1}}]}, "recipe.yaml: corpora.words.operators.length: unknown 'max_wrds'"),
+    ({"operators": [{"length": {"max_words": "few"}}]}, "corpora.words.operators.length: max_words: Input should be"),
+    ({"dedup": [{"balance": {}}]}, "corpora.words.dedup.balance: give either cap or target"),
+    ({"sources": [{**SOURCE, "path": "nowhere"}]}, "corpora.words.sources.0.path"),
+    ({"sources": [{**SOURCE, "path": "../out"}]}, "leaves the corpus folder"),
+    ({"sources": [{**SOURCE, "path": "empty"}]}, "holds no file"),
+    ({"dedup": [BENCHMARK]}, "corpora.words.dedup.decontaminate.benchmarks.0.path"),
+    ({"against": ["nowhere"]}, "corpora.words.against.0"),
+    ({"gates": [{"measure": "kpt", "min": 1}]}, "recipe.yaml: gates.0.measure: unknown 'kpt'; did you mean 'kept'?"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG, ids=[message[-24:] for _, message in WRONG])
+def test_a_wrong_recipe_gets_one_line_and_exit_2_before_anything_is_read(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    for folder in ("words", "empty"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "words/a.txt").write_text("some words\n", encoding="utf-8")
+    recipe = {"corpus": "words", "sources": [SOURCE], "target": "samples", **change}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    arguments = ["curate", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "out"), "--runner", "local"]
+    answer = CliRunner().invoke(app, arguments)
+    assert answer.exit_code == 2 and isinstance(answer.exception, SystemExit)
+    assert message in answer.output and answer.output.strip().count("\n") == 0
+
+
+def test_a_file_for_a_folder_and_a_missing_recipe(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for arguments, message in (
+        ([str(tmp_path / "none.yaml"), "--out", str(tmp_path / "out")], "none.yaml: cannot be read"),
+        ([str(tmp_path), "--out", str(tmp_path / "file")], "is a file; give a folder"),
+    ):
+        answer = CliRunner().invoke(app, ["curate", *arguments])
+        assert answer.exit_code == 2 and message in answer.output and answer.output.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["inspect", "--corpus", "stmps"], "this run has stamps, easy_vqa, champ"),
+        (["inspect", "--status", "keptt"], "choose kept, dropped or quarantined"),
+        (["inspect", "--limit", "-1"], "--limit"),
+        (["why", "zzz"], "no sample has this id"),
+        (["remove", "--id", "zzz"], "zzz"),
+        (["remove"], "give exactly one of"),
+        (["gc", "--keep", "nowhere.json"], "not a run file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_questions_get_exit_2_and_no_traceback(done: Path, arguments: list[str], message: str) -> None:
+    answer = CliRunner().invoke(app, [*arguments, "--data", str(done)])
+    assert answer.exit_code == 2 and isinstance(answer.exception, SystemExit) and message in answer.output
+
+
+@pytest.mark.parametrize("name", ["curate", "funnel", "inspect", "why", "whatif", "diff", "remove", "gc"])
+def test_help_teaches(name: str) -> None:
+    told = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"})
+    assert told.exit_code == 0 and (f"keyeforge data {name}" in told.output or name == "funnel")

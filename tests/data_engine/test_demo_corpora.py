@@ -90,9 +90,10 @@ def test_a_killed_fetch_leaves_nothing_that_passes_for_whole(corpora, tmp_path, 
     assert died.returncode == -signal.SIGKILL, died.stderr.decode()
     assert not (tmp_path / "champ").exists()
     (result,) = fetch(tmp_path, console, (CHAMP,))
-    assert result.status == "fetched" and result.bytes == whole.stat().st_size
+    held_out = corpora / "champ_heldout" / "problems.jsonl"
+    assert result.status == "fetched" and result.bytes == whole.stat().st_size + held_out.stat().st_size
     assert (tmp_path / "champ" / "champ.jsonl").read_bytes() == whole.read_bytes()
-    assert tree(tmp_path) == [".fetched/champ.json", ".lock", "champ/champ.jsonl"]
+    assert tree(tmp_path) == [".fetched/champ.json", ".lock", "champ/champ.jsonl", "champ_heldout/problems.jsonl"]
 
 
 def test_a_new_pin_replaces_what_is_there(tmp_path, console) -> None:
@@ -106,3 +107,8 @@ def test_a_new_pin_replaces_what_is_there(tmp_path, console) -> None:
     (result,) = fetch(tmp_path, console, (other,))
     assert result.status == "fetched"
     assert not (tmp_path / "champ" / "old.jsonl").exists()
+
+
+def test_every_tenth_problem_is_kept_for_judging(corpora) -> None:
+    problems = (corpora / "champ" / "champ.jsonl").read_text(encoding="utf-8").splitlines()
+    assert (corpora / "champ_heldout" / "problems.jsonl").read_text(encoding="utf-8").splitlines() == problems[::10]

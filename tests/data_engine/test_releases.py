@@ -23,6 +23,7 @@ from data_engine.removal import remove
 from data_engine.sample import Media, Part, Sample, document, user
 from data_engine.selector import Selector
 from data_engine.stream.reader import Stream
+from strict_yaml import RecipeError
 from tests.data_engine import lifecycle_run as life
 
 LATER = 4e9  # seconds: long after anything in these tests was written
@@ -551,14 +552,18 @@ def test_a_published_release_survives_runs_that_came_to_nothing(root: Path, tmp_
 
     def cut_short(data: Any) -> None:
         published(data)
-        data["corpora"][0]["against"] = ["nowhere"]
+        benchmark = {"format": "conversations", "path": "broken", "modality": "text", "task": "t", "licence": "MIT"}
+        data["corpora"][0]["dedup"] = [{"decontaminate": {"benchmarks": [benchmark]}}]
+
+    (root / "broken").mkdir()
+    (root / "broken/rows.jsonl").write_text("no benchmark\n")
 
     run = tmp_path / "run"
     assert not life.run(root, run, published).failed
     held = tables.read(run / "release/stamps")
     assert life.run(root, run, refused).failed
     named = (run / "run.json").read_text()
-    with pytest.raises(catalog.CatalogError, match="no run here"):
+    with pytest.raises(RecipeError, match="none of 1 records"):
         life.run(root, run, cut_short)
     assert (run / "run.json").read_text() == named
     assert {freed.kind for freed in releases.gc(run, now=LATER)} <= {"step", "in progress"}

@@ -114,6 +114,9 @@ def file_of(run: Path, name: str) -> Path:
 
 CHANGES = [
     ("summary.json", set_in("corpora", "stamps", "kept", to=31337), "corpora", "31,337"),
+    ("exact.pages:step.json", set_in("counts", "samples_in", to=31344), "twins", "31,344"),
+    ("decontaminate.champ:recall.json", set_in("words: as they are", "recall", to=0.31345), "leaks", "31.3 %"),
+    ("balance.easy_vqa:balance.json", set_in("cap", to=31346), "balance", "31,346"),
     ("gate:gate.json", set_in("expectations", 0, "observed", "stamps", to=31338.0), "gate", "31,338"),
     ("mix:mix.json", set_in("largest_sample", to=31339), "mix", "31,339"),
     ("shards/manifest.json", set_in("splits", "heldout", 0, "bytes", to=31_340_000), "mix", "31.3 MB"),
