@@ -120,7 +120,9 @@ def _story(data: Path, measures: pa.Table, verdicts: list[dict[str, Any]]) -> li
     """What each operator says of a sample, told anew from its stored measures, and what a pass said of it."""
     told = []
     for place, corpus in enumerate(measures["corpus"].to_pylist()):
-        told += judge.story(measures.slice(place, 1), judge.build(operators(data, corpus)))
+        whole = steps(data)[f"measure.{corpus}"] / "measures"
+        decided = judge.settled(judge.build(operators(data, corpus)), whole)
+        told += judge.story(measures.slice(place, 1), decided)
     names = {row["operator"] for row in told if row["verdict"] == "drop"}
     for row in verdicts:
         if row["status"] != "kept" and row["operator"] not in names:

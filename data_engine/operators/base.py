@@ -22,6 +22,9 @@ class Operator(Strict):
     measured_by: ClassVar[tuple[str, ...]] = ()
     needs_media: ClassVar[bool] = False
 
+    def require(self) -> None:
+        """Raises RecipeError where a model or tool that it measures with is missing; deciding needs none."""
+
     def measure(self, batch: pa.Table) -> dict[str, pa.Array]:
         """New columns for a batch (the columns of `describe.describe`). Default: none needed."""
         return {}

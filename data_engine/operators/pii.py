@@ -15,6 +15,7 @@ from data_engine import sample as samples_
 from data_engine.describe import owners
 from data_engine.operators.base import Operator, reasons
 from data_engine.sample import Message, Sample
+from data_engine.words import folded, folded_text
 
 
 class Kind(NamedTuple):
@@ -72,7 +73,7 @@ KINDS = {
     "ip": Kind(
         "<IP>",
         _compiled(
-            r"(?<![\w:.])(?:(?:\d{1,3}\.){3}\d{1,3}(?!\.?\w)|(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:]))"
+            r"(?<![\w.])(?<![\d:]:)(?:(?:\d{1,3}\.){3}\d{1,3}(?!\.?\w)|(?!:[^:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?!\w|:[\w:]))"
         ),
         _is_public_address,
     ),
@@ -118,9 +119,9 @@ class Pii(Operator):
 
 
 def suspect(text: pa.Array | pa.ChunkedArray, pattern: str = SUSPECT) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which texts may have something: the rows worth a closer look."""
+    """Which texts may have something, in whatever form it is written: the rows worth a closer look."""
     hits: np.ndarray[tuple[int], np.dtype[np.bool_]] = pc.fill_null(
-        pc.match_substring_regex(text, pattern), False
+        pc.match_substring_regex(folded(text), pattern), False
     ).to_numpy(zero_copy_only=False)
     return hits
 
@@ -138,11 +139,12 @@ def count(text: str) -> Counter[str]:
 
 
 def _masked(text: str, counts: Counter[str]) -> str:
+    plain = folded_text(text)  # character for character: what is found there is cut out here
     for name, kind in KINDS.items():
-        found = [match for match in kind.pattern.finditer(text) if kind.is_real(match[0])]
+        found = [match for match in kind.pattern.finditer(plain) if kind.is_real(match[0])]
         counts[name] += len(found)
         for match in reversed(found):
-            text = text[: match.start()] + kind.mark + text[match.end() :]
+            text, plain = (kind.mark.join((form[: match.start()], form[match.end() :])) for form in (text, plain))
     return text
 
 
@@ -152,7 +154,7 @@ def mask_table(samples: pa.Table) -> pa.Table:
 
 
 def rewrite_table(samples: pa.Table, pattern: str, rewrite: Callable[[str], str]) -> pa.Table:
-    """Samples (sample.SCHEMA) with `rewrite` applied to texts in which `pattern` (RE2) occurs.
+    """Samples (sample.SCHEMA) with `rewrite` applied to texts in whose folded form `pattern` (RE2) occurs.
 
     A sample that changes gets the id of its new content, and its old id as its only parent; others stay as they are.
     """

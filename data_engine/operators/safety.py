@@ -34,10 +34,8 @@ class Safety(Operator):
     looks_at: ClassVar[tuple[str, ...]] = ("unsafe",)
     max_unsafe: float = 0.5
 
-    @model_validator(mode="after")
-    def _installed(self) -> Self:
+    def require(self) -> None:
         safety.require()
-        return self
 
     def measure_media(self, batch: pa.Table, store: MediaStore) -> dict[str, pa.Array]:
         rows = [
