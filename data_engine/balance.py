@@ -100,6 +100,8 @@ def _columns(rows: Rows, *, lengths: bool) -> tuple[list[str], Ints, Ints, npt.N
 def _lengths(measures: pa.Table, part: Part, alive: npt.NDArray[np.bool_]) -> Floats:
     """Of a part's alive rows: mean tokens of the sampled answers, else words of the target, counted if need be."""
     sampled = _numbers(measures, "answer_tokens", np.nan)
+    if not np.isnan(sampled).any():
+        return sampled
     if "target_words" in measures.column_names:
         words = _numbers(measures, "target_words", 0.0)
     else:

@@ -101,12 +101,12 @@ class Language(Operator):
 def languages(text: pa.Array) -> pa.Array:
     """Per text its language as far as its letters tell: `ja`, `ko`, `zh`, `en`, `other`, or `none` (no letter).
 
-    In this order: over a twentieth kana, over a fifth hangul, over a fifth Han, over seven tenths Latin. French and
+    In this order: over a tenth kana, over a fifth hangul, over a fifth Han, over seven tenths Latin. French and
     German are `en` too: only a model can tell (`Language.identify`).
     """
     _, letters, han, latin, _, kana, hangul = count_letters(text).T
     every = np.maximum(letters, 1)
-    scripts = (letters == 0, kana / every > 0.05, hangul / every > 0.2, han / every > 0.2, latin / every > 0.7)
+    scripts = (letters == 0, kana / every > 0.1, hangul / every > 0.2, han / every > 0.2, latin / every > 0.7)
     return pa.array(np.select(scripts, ("none", "ja", "ko", "zh", "en"), "other"), pa.string())
 
 

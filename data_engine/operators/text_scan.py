@@ -231,7 +231,7 @@ def _line(data, start, end, kind, flags):  # type: ignore[no-untyped-def]
         key = (key ^ np.uint64(point)) * MULTIPLIER
         line_words += sort == ALONE or (sort == LETTER and not inside)
         inside = sort == LETTER
-        if flag & ENDS and point > 0x2FFF:  # full-width: no space need follow
+        if flag & ENDS and point > 0x2FFF and point != 0xFF0E:  # 。！？: no space need follow, as after a full stop
             ends += 1
             closing = False
         elif flag & ENDS:

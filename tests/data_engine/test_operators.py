@@ -75,16 +75,8 @@ def test_text_quality_tells_prose_from_the_rest() -> None:
 
 
 def test_language_by_script() -> None:
-    told = [
-        "A frog.",
-        "一只青蛙。",
-        "Лягушка.",
-        "12345",
-        "これは蛙です。",
-        "ｶｴﾙ",
-        "개구리입니다",
-        "牌子叫の，一只青蛙坐在石头上看着天，" * 2,
-    ]
+    sign = "牌子叫の，一只青蛙坐在石头上看着天，" * 2
+    told = ["A frog.", "一只青蛙。", "Лягушка.", "12345", "これは蛙です。", "ｶｴﾙ", "개구리입니다", sign]
     spoken = text.languages(pa.array(told)).to_pylist()
     assert spoken == ["en", "zh", "other", "none", "ja", "ja", "ko", "zh"]
     found = verdicts(text.Language(allowed=("en", "zh")), language=spoken)

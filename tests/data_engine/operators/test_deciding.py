@@ -25,11 +25,9 @@ def questions(path: Path) -> None:
     path.mkdir()
     lines = []
     for i in range(60):
-        asked = ("What is this {}?", "How many of {} are there?", "Why is the {} here?")[i % 3].format(
-            f"{WORDS[i % 6]} of picture {i}"
-        )
+        asked = ("What is this {} {}?", "How many of {} {} are there?", "Why is the {} {} here?")[i % 3]
         answer = "Yes." if i % 7 == 0 else "There are some things to say about it, " + "and more " * (i % 11)
-        turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": answer}]
+        turns = [{"from": "human", "value": asked.format(WORDS[i % 6], i)}, {"from": "gpt", "value": answer}]
         lines.append(json.dumps({"conversations": turns, "licence": "CC-BY-NC-4.0" if i % 5 == 0 else "MIT"}))
     for part in range(6):
         (path / f"{part}.jsonl").write_text("\n".join(lines[part::6]), encoding="utf-8")
