@@ -15,12 +15,9 @@ import pyarrow.parquet as pq
 from data_engine import ingest, judge, label, probe, rewrites, tables, taxonomy, tombstones
 from data_engine.curation import Curation, row_counts
 from data_engine.judge import Sight
-from data_engine.operators.base import Operator
-from data_engine.operators.image_text import Scored
 from data_engine.operators.sft import TaskType
 from data_engine.passes import run_passes
 from data_engine.recipe import Corpus
-from data_engine.rights import Rights
 from data_engine.runners.partition import RunnerName, Work
 from data_engine.select import select, statuses
 from data_engine.step import Counts, StepResult
@@ -41,24 +38,15 @@ def run_corpus(this: Curation, corpus: Corpus) -> Chain:
     read = _ingest(this, corpus)
     shown = rewrites.run_rewrites(this, corpus, read)
     probed = _probe(this, corpus, shown)
-    corpus = _with_rights(this, corpus)
-    operators = judge.build(corpus.operators)
+    operators = judge.build(judge.specs_of(this.recipe, corpus))
     labelled = _label(this, corpus, shown, probed) if any("ocr" in name for name, _ in operators) else None
     found = labelled or shown
     sight = Sight(found.table("samples"), probed.folder, labelled.table("ocr") if labelled else None, this.store)
-    operators = [(name, _with_topics(this, corpus, found, operator)) for name, operator in operators]
-    measured = _measure(this, corpus, operators, sight, [found, probed])
+    topics = _taxonomy(this, corpus, found, operators)
+    measured = _measure(this, corpus, operators, sight, [found, probed], topics)
     decided = _decide(this, corpus, operators, measured)
     passes = run_passes(this, corpus, found, measured, decided)
     return Chain(read, probed, decided, select(this, corpus, found, measured, decided, passes))
-
-
-def _with_rights(this: Curation, corpus: Corpus) -> Corpus:
-    """The corpus with the recipe's licence policy before all other operators."""
-    if this.recipe.rights == Rights():
-        return corpus
-    first = {"rights": {"policy": this.recipe.rights.model_dump()}}
-    return corpus.model_copy(update={"operators": [first, *corpus.operators]})
 
 
 def _removed(this: Curation, corpus: Corpus) -> tuple[list[Tombstone], str]:
@@ -156,25 +144,36 @@ def _label(this: Curation, corpus: Corpus, read: StepResult, probed: StepResult)
     )
 
 
-def _with_topics(this: Curation, corpus: Corpus, found: StepResult, operator: Operator) -> Operator:
+def _taxonomy(this: Curation, corpus: Corpus, found: StepResult, operators: judge.Operators) -> StepResult | None:
     """A task-type operator without a vocabulary gets the one of its own corpus, counted over a share of it."""
-    if not isinstance(operator, TaskType) or operator.topics or not operator.num_topics:
-        return operator
+    lacking = [item for _, item in operators if isinstance(item, TaskType) and item.num_topics and not item.topics]
+    if not lacking:
+        return None
+    num, least = lacking[0].num_topics, lacking[0].topic_count
 
     def build(folder: Path) -> Counts:
         questions = taxonomy.some_questions(tables.parts(found.table("samples")))
-        words = taxonomy.vocabulary(questions, operator.num_topics, operator.topic_count)
+        words = taxonomy.vocabulary(questions, num, least)
         (folder / "topics.txt").write_text("\n".join(words), encoding="utf-8")
         return {"questions": len(questions), "topics": len(words)}
 
-    result = this.run.step(
+    return this.run.step(
         f"taxonomy.{corpus.corpus}",
-        config=[operator.num_topics, operator.topic_count],
+        config=[num, least],
         inputs=[found],
         code=("data_engine.taxonomy",),
         build=build,
     )
-    return operator.model_copy(update={"topics": str(result.folder / "topics.txt")})
+
+
+def _with_topics(operators: judge.Operators, counted: StepResult) -> judge.Operators:
+    """What measures, not what is stored of it: a step is not to depend on where its folder lies."""
+    topics = {"topics": str(counted.folder / "topics.txt")}
+    lacking = [isinstance(operator, TaskType) and not operator.topics for _, operator in operators]
+    return [
+        (name, operator.model_copy(update=topics) if lacks else operator)
+        for (name, operator), lacks in zip(operators, lacking, strict=True)
+    ]
 
 
 def _look(
@@ -187,14 +186,21 @@ def _look(
 
 
 def _measure(
-    this: Curation, corpus: Corpus, operators: judge.Operators, sight: Sight, inputs: Sequence[StepResult]
+    this: Curation,
+    corpus: Corpus,
+    operators: judge.Operators,
+    sight: Sight,
+    inputs: Sequence[StepResult],
+    topics: StepResult | None,
 ) -> StepResult:
     """All measures: those of words and of what is known of media are made here (Spark)."""
     looked = _look(this, corpus, operators, sight, inputs)
     plain = [item for item in operators if not item[1].needs_media]
     if looked:
         sight, inputs = dataclasses.replace(sight, looked=looked.table("looked")), [*inputs, looked]
-    work = functools.partial(judge.measure_partition, operators=plain, sight=sight)
+    measuring = _with_topics(plain, topics) if topics else plain
+    work = functools.partial(judge.measure_partition, operators=measuring, sight=sight)
+    inputs = [*inputs, *filter(None, [topics])]
     return _measure_step(this, corpus, "measure", "measures", plain, work, "spark", inputs)
 
 
@@ -222,13 +228,6 @@ def _measure_step(
     )
 
 
-def _settled(operator: Operator, measures: Path) -> Operator:
-    """A threshold that is a percentile is of the whole corpus: it is a score before parts are judged by it."""
-    if isinstance(operator, Scored) and operator.min_percentile is not None:
-        return operator.settled(tables.read(measures, operator.looks_at[:1]))
-    return operator
-
-
 def _modules_of(operators: judge.Operators) -> list[str]:
     return sorted({type(operator).__module__ for _, operator in operators})
 
@@ -238,7 +237,7 @@ def _decide(this: Curation, corpus: Corpus, operators: judge.Operators, measured
 
     def build(folder: Path) -> Counts:
         measures = measured.table("measures")
-        settled = [(name, _settled(operator, measures)) for name, operator in operators]
+        settled = judge.settled(operators, measures)
         judge.write_operators(settled, folder)
         work = functools.partial(judge.decide_partition, operators=settled, measures=measures, removed=removed)
         this.over_parts(f"decide {corpus.corpus}", work, tables.parts(measures), folder, "local")
@@ -246,7 +245,7 @@ def _decide(this: Curation, corpus: Corpus, operators: judge.Operators, measured
 
     return this.run.step(
         f"decide.{corpus.corpus}",
-        config=corpus.operators,
+        config=judge.specs_of(this.recipe, corpus),
         inputs=[measured, *filter(None, [seen])],
         code=("data_engine.judge", "data_engine.tombstones", *_modules_of(operators)),
         build=build,

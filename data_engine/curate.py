@@ -55,7 +55,26 @@ def check(recipe: Recipe) -> None:
                     for key in values:
                         nearest(f"{where}.{field}.{name}", key, list(models[name].model_fields))
                     _valid(f"{where}.{field}.{name}", models[name], values)
+        _check_operators(where, judge.build(corpus.operators))
+        if any("balance" in spec for spec in corpus.dedup) and not any("task_type" in s for s in corpus.operators):
+            raise RecipeError(f"{where}.dedup.balance: it goes by task type; add the operator `task_type: {{}}`")
     gates.check(recipe.gates, [corpus.corpus for corpus in recipe.corpora])
+
+
+def _check_operators(where: str, operators: judge.Operators) -> None:
+    """Refuses what cannot be measured here, and what would write one column twice."""
+    seen: dict[str, Any] = {}
+    for name, settings in judge.measured_config(operators):
+        if seen.setdefault(name, settings) != settings:
+            raise RecipeError(
+                f"{where}.operators.{name}: given twice with other measures ({seen[name]} and {settings}): both would "
+                "write the same columns; keep one"
+            )
+    for name, operator in operators:
+        try:
+            operator.require()
+        except ValueError as error:
+            raise RecipeError(f"{where}.operators.{name}: {error}") from error
 
 
 def _valid(where: str, model: type[Any], values: Mapping[str, Any]) -> None:

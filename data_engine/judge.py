@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from data_engine import tables
 from data_engine.describe import FIRST_MEDIUM, READINGS, describe
 from data_engine.media import MediaStore, write_atomic
 from data_engine.operators import (
@@ -29,6 +30,8 @@ from data_engine.operators import (
     web_text,
 )
 from data_engine.operators.base import Operator
+from data_engine.recipe import Corpus, Recipe
+from data_engine.rights import Rights
 from data_engine.tombstones import Tombstone, tombstoned
 
 Operators = Sequence[tuple[str, Operator]]
@@ -78,9 +81,29 @@ VERDICT_SCHEMA = pa.schema(
 )
 
 
+Specs = list[dict[str, dict[str, Any]]]
+
+
+def specs_of(recipe: Recipe, corpus: Corpus) -> Specs:
+    """The operators that judge a corpus, in order: the recipe's licence policy before the corpus's own."""
+    policy: Specs = [{"rights": {"policy": recipe.rights.model_dump()}}] if recipe.rights != Rights() else []
+    return [*policy, *corpus.operators]
+
+
 def build(specs: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[tuple[str, Operator]]:
     """The recipe's operator list as (name, operator). Unknown names are refused by `curate.check`."""
     return [(name, OPERATORS[name](**fields)) for spec in specs for name, fields in spec.items()]
+
+
+def settled(operators: Operators, measures: Path) -> list[tuple[str, Operator]]:
+    """The operators as a run decides with them: a percentile is of the whole corpus (the table `measures`)."""
+    return [(name, _settled(operator, measures)) for name, operator in operators]
+
+
+def _settled(operator: Operator, measures: Path) -> Operator:
+    if isinstance(operator, image_text.Scored) and operator.min_percentile is not None:
+        return operator.settled(tables.read(measures, operator.looks_at[:1]))
+    return operator
 
 
 def measured_config(operators: Sequence[tuple[str, Operator]]) -> list[Any]:

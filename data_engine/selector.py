@@ -17,6 +17,7 @@ from data_engine.catalog import CatalogError
 from data_engine.describe import Turns, grouped, owners
 from data_engine.media import MediaStore
 from data_engine.tombstones import hashed
+from data_engine.words import folded, folded_text
 
 By = Literal["id", "url", "licence", "person", "origin"]
 Test = Callable[[pa.Table], pa.Array]
@@ -106,11 +107,11 @@ def _words(table: pa.Table) -> pa.Array:
 
 
 def _speaks_of(texts: pa.Array | pa.ChunkedArray, person: str) -> pa.Array:
-    """Whether each text has the name: without case, however it is spaced, as words of its own."""
-    words = unicodedata.normalize("NFKC", person).lower().split()
+    """Whether each text has the name: in any case and form, however it is spaced, as words of its own."""
+    words = folded_text(unicodedata.normalize("NFKC", person)).split()
     name = r"\s+".join(re.escape(word) for word in words)
     edges = [_edge(words[0][0], "^"), _edge(words[-1][-1], "$")]
-    plain = pc.utf8_lower(pc.utf8_normalize(texts, form="NFKC"))
+    plain = folded(pc.utf8_normalize(texts, form="NFKC"))
     return pc.match_substring_regex(plain, f"{edges[0]}{name}{edges[1]}")
 
 

@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 
 from data_engine import tables as data_tables
 from data_engine.describe import Turns
-from data_engine.words import hash_words, mix, tables, text_buffers
+from data_engine.words import folded, folded_text, hash_words, mix, tables, text_buffers
 
-# The first that matches names the form. RE2 syntax, case ignored.
+# The first that matches names the form. RE2 syntax, over folded text.
 QUESTIONS: tuple[tuple[str, str], ...] = (
     ("count", r"how many|count |number of|几[个只张辆条位名件本次]|多少|数一数|计数"),
     ("locate", r"locate|bounding box|point (?:to|at|out)|where in the|coordinates|定位|框出|坐标|指出"),
@@ -59,7 +59,7 @@ ANSWERS: tuple[tuple[str, str], ...] = (
     ("list", r"\n\s*(?:[-*•]|\d+[.)、])"),
 )
 _LENGTHS = ((16, "word"), (60, "phrase"), (300, "sentence"), (1200, "paragraph"))
-_WORD = re.compile(r"[a-zA-Z]{3,}|[\u4e00-\u9fff]+")
+_WORD = re.compile(r"[a-z]{3,}|[\u4e00-\u9fff]+")
 
 
 def task_types(task: pa.Array, question: pa.Array, answer: pa.Array, topics: pa.Array) -> pa.Array:
@@ -71,8 +71,8 @@ def task_types(task: pa.Array, question: pa.Array, answer: pa.Array, topics: pa.
 
 
 def first_match(text: pa.Array, forms: Sequence[tuple[str, str]], otherwise: pa.Array) -> pa.Array:
-    """The name of the first form whose pattern is found in each text."""
-    named = otherwise
+    """The name of the first form whose pattern is found in each text, as `words.folded` writes it."""
+    text, named = folded(text), otherwise
     for name, pattern in reversed(forms):
         named = pc.if_else(pc.match_substring_regex(text, f"(?i){pattern}"), name, named)
     return named
@@ -110,8 +110,8 @@ def vocabulary(questions: Iterable[str], size: int, min_count: int) -> list[str]
 def _terms(text: str) -> list[str]:
     """English words, and pairs of Han characters."""
     found = []
-    for run in _WORD.findall(text):
-        found += [run.lower()] if run[0] < "\u4e00" else [run[i : i + 2] for i in range(len(run) - 1)]
+    for run in _WORD.findall(folded_text(text)):
+        found += [run] if run[0] < "\u4e00" else [run[i : i + 2] for i in range(len(run) - 1)]
     return found
 
 

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
-from data_engine import catalog, judge, tables
-from data_engine.recipe import Corpus, Recipe
+from data_engine import catalog, judge, tables, tombstones
+from data_engine.judge import Specs
+from data_engine.recipe import Recipe
 from strict_yaml import RecipeError, nearest
 
 NUM_IDS = 5
-Specs = list[dict[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,12 @@ def check(recipe: Recipe, settings: Sequence[Setting]) -> None:
             )
 
 
-def moved(corpus: Corpus, settings: Sequence[Setting]) -> Specs:
+def moved(corpus: str, specs: Specs, settings: Sequence[Setting]) -> Specs:
     """The corpus's operators with the settings put in."""
-    mine = [setting for setting in settings if setting.corpus in {None, corpus.corpus}]
+    mine = [setting for setting in settings if setting.corpus in {None, corpus}]
     return [
         {name: {**fields, **{s.field: s.value for s in mine if s.operator == name}} for name, fields in spec.items()}
-        for spec in corpus.operators
+        for spec in specs
     ]
 
 
@@ -98,21 +98,16 @@ def whatif(recipe: Recipe, data: Path, settings: Sequence[Setting]) -> tuple[lis
     check(recipe, settings)
     totals, changes = [], []
     for corpus in recipe.corpora:
-        before, after = _operators(corpus.corpus, corpus.operators), _operators(corpus.corpus, moved(corpus, settings))
+        name, specs = corpus.corpus, judge.specs_of(recipe, corpus)
+        before, after = _operators(name, specs), _operators(name, moved(name, specs, settings))
         if before != after:
-            first = _operators(corpus.corpus, _before_all(data, corpus.corpus))
-            before, after = [*first, *before], [*first, *after]
-            total, found = _compare(corpus.corpus, _measures(data, corpus.corpus, before), before, after)
+            folder = _measures(data, name, before)
+            removed = tombstones.read([data, *(Path(recipe.root, release) for release in corpus.against)])
+            sides = (judge.settled(before, folder), judge.settled(after, folder))
+            total, found = _compare(name, tables.parts(folder), *sides, removed)
             totals.append(total)
             changes += found
     return totals, changes
-
-
-def _before_all(data: Path, corpus: str) -> Specs:
-    """What the run put before the recipe's operators: removals and the licence policy drop before any of them."""
-    if f"decide.{corpus}" not in catalog.steps(data):
-        return []
-    return [spec for spec in catalog.operators(data, corpus) if {"tombstone", "rights"} & set(spec)]
 
 
 def _operators(corpus: str, specs: Sequence[Mapping[str, Mapping[str, Any]]]) -> judge.Operators:
@@ -127,7 +122,7 @@ def _operators(corpus: str, specs: Sequence[Mapping[str, Mapping[str, Any]]]) ->
         raise RecipeError(f"corpora.{corpus}: {error.title}.{field}: {fault['msg']}") from error
 
 
-def _measures(data: Path, corpus: str, operators: judge.Operators) -> list[Path]:
+def _measures(data: Path, corpus: str, operators: judge.Operators) -> Path:
     """The stored measures of a corpus. Raises CatalogError if they are not those that the recipe asks for."""
     steps = catalog.steps(data)
     step = steps.get(f"measure.{corpus}")
@@ -138,18 +133,12 @@ def _measures(data: Path, corpus: str, operators: judge.Operators) -> list[Path]
     stored = _stored(steps, corpus)
     for name, fields in json.loads(json.dumps(judge.measured_config(operators), default=str)):
         lacking = [column for column in judge.OPERATORS[name].looks_at if parts and column not in known]
-        if lacking or not any(_alike(name, fields, one) for one in stored):
+        if lacking or [name, fields] not in stored:
             raise catalog.CatalogError(
                 f"{data}: corpus {corpus!r} was measured without {name} as the recipe has it; "
                 "run `keyeforge data curate` first"
             )
-    return parts
-
-
-def _alike(name: str, fields: Mapping[str, Any], stored: Sequence[Any]) -> bool:
-    """Whether a measure was made as asked for. What the recipe leaves open the run may have filled (`topics`)."""
-    asked = {field: value for field, value in fields.items() if value is not None}
-    return bool(stored[0] == name and {field: stored[1].get(field) for field in asked} == asked)
+    return step / "measures"
 
 
 def _stored(steps: Mapping[str, Path], corpus: str) -> list[Any]:
@@ -159,13 +148,18 @@ def _stored(steps: Mapping[str, Path], corpus: str) -> list[Any]:
 
 
 def _compare(
-    corpus: str, parts: Sequence[Path], before: judge.Operators, after: judge.Operators
+    corpus: str,
+    parts: Sequence[Path],
+    before: judge.Operators,
+    after: judge.Operators,
+    removed: Sequence[tombstones.Tombstone],
 ) -> tuple[dict[str, Any], list[Change]]:
     total: dict[str, Any] = {"corpus": corpus, "samples": 0, "kept_before": 0, "kept_after": 0}
     changes: dict[tuple[str, str, str], Change] = {}
     for part in parts:
         measures = pq.read_table(part)
-        now, then = judge.decide(measures, before), judge.decide(measures, after)
+        gone = tombstones.tombstoned(measures, removed) if removed else None
+        now, then = (judge.decide(measures, operators, gone) for operators in (before, after))
         total["samples"] += len(now)
         for name, verdicts in (("kept_before", now), ("kept_after", then)):
             total[name] += pc.sum(pc.equal(verdicts["status"], "kept")).as_py() or 0

@@ -13,10 +13,11 @@ import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 TABLE_SIZE = 0x30000  # planes 0 to 2; what lies beyond is Han: words alone, unfolded
 SEPARATOR, LETTER, ALONE = 0, 1, 2
-ALPHA, ENDS, SPACE, HAN, LATIN = 1, 2, 4, 8, 16
+ALPHA, ENDS, SPACE, HAN, LATIN, KANA, HANGUL = 1, 2, 4, 8, 16, 32, 64
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 INIT = np.uint64(0xCBF29CE484222325)
 
@@ -33,23 +34,58 @@ def tables() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
 
 @functools.cache
 def traits() -> npt.NDArray[np.uint8]:
-    """Per code point the flags ALPHA, ENDS (a sentence), SPACE, HAN and LATIN."""
+    """Per code point the flags ALPHA, ENDS (a sentence), SPACE, HAN, LATIN, KANA and HANGUL."""
     with np.load(Path(__file__).with_name("letters.npz")) as found:
         flags: npt.NDArray[np.uint8] = found["traits"]
         return flags
 
 
+@functools.cache
+def plain_forms() -> npt.NDArray[np.uint32]:
+    """Per code point what `folded` writes for it: as words are folded, and signs in full width as the usual ones."""
+    with np.load(Path(__file__).with_name("letters.npz")) as found:
+        forms: npt.NDArray[np.uint32] = (np.arange(TABLE_SIZE) + found["plain"]).astype(np.uint32)
+        return forms
+
+
 def text_buffers(text: pa.Array | pa.ChunkedArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """(bytes, offsets) of an Arrow string array without copying the bytes; nulls are empty."""
-    flat = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
-    if isinstance(flat, pa.ChunkedArray):  # combine_chunks of an empty one
-        flat = pa.concat_arrays(flat.chunks) if flat.num_chunks else pa.nulls(0, pa.string())
+    flat = _flat(text)
     width = np.int64 if pa.types.is_large_string(flat.type) else np.int32
     _, offsets, data = flat.buffers()
     if offsets is None:
         return np.zeros(0, np.uint8), np.zeros(len(flat) + 1, np.int64)
     bounds = np.frombuffer(offsets, width)[flat.offset : flat.offset + len(flat) + 1].astype(np.int64)
     return (np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)), bounds
+
+
+def _flat(text: pa.Array | pa.ChunkedArray) -> pa.Array:
+    flat = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
+    if isinstance(flat, pa.ChunkedArray):  # combine_chunks of an empty one
+        flat = pa.concat_arrays(flat.chunks) if flat.num_chunks else pa.nulls(0, pa.string())
+    return flat
+
+
+def folded(text: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Texts as rules read them: no case, usual width, simplified Chinese. Character for character; nulls stay null."""
+    data, offsets = text_buffers(text)
+    written, bounds = _fold(data, offsets, plain_forms())
+    assert bounds[-1] < 2**31, "a part's texts are under two gigabytes"
+    buffers = [None, pa.py_buffer(bounds.astype(np.int32)), pa.py_buffer(written)]
+    found = pa.Array.from_buffers(pa.string(), len(text), buffers)
+    return pc.if_else(pc.is_valid(_flat(text)), found, None) if text.null_count else found
+
+
+def folded_text(text: str) -> str:
+    """As `folded`, for one text."""
+    return text.translate(_plain_letters())
+
+
+@functools.cache
+def _plain_letters() -> dict[int, int]:
+    forms = plain_forms()
+    changed = np.flatnonzero(forms != np.arange(TABLE_SIZE))
+    return dict(zip(changed.tolist(), forms[changed].tolist(), strict=True))
 
 
 def count_words(text: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
@@ -67,7 +103,7 @@ def duplicate_share(text: pa.Array | pa.ChunkedArray, n: int) -> npt.NDArray[np.
 
 
 def count_letters(text: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """[N, 5] per text: characters that are not white space, letters, Han, Latin, and runs of Latin letters."""
+    """[N, 7] per text: characters that are not white space, letters, Han, Latin, runs of Latin, kana, hangul."""
     data, offsets = text_buffers(text)
     counts: npt.NDArray[np.int64] = _count_letters(data, offsets, traits())
     return counts
@@ -178,7 +214,7 @@ def _duplicate_share(data, offsets, folded, kind, n):  # type: ignore[no-untyped
 
 @numba.njit(cache=True)
 def _count_letters(data, offsets, flags):  # type: ignore[no-untyped-def]
-    result = np.zeros((len(offsets) - 1, 5), np.int64)
+    result = np.zeros((len(offsets) - 1, 7), np.int64)
     for text in range(len(offsets) - 1):
         row, at, inside = result[text], offsets[text], False
         while at < offsets[text + 1]:
@@ -191,5 +227,47 @@ def _count_letters(data, offsets, flags):  # type: ignore[no-untyped-def]
             row[2] += seen & HAN != 0
             row[3] += latin
             row[4] += latin and not inside
+            row[5] += seen & KANA != 0
+            row[6] += seen & HANGUL != 0
             inside = latin
     return result
+
+
+@numba.njit(cache=True)
+def _fold(data, offsets, forms):  # type: ignore[no-untyped-def]
+    """(bytes, offsets) of the texts with each code point in its plain form: measured first, then written."""
+    bounds = np.zeros(len(offsets), np.int64)
+    for text in range(len(offsets) - 1):
+        at, size = offsets[text], 0
+        while at < offsets[text + 1]:
+            point, step = decode(data, at)
+            at += step
+            size += _size(forms[point] if point < TABLE_SIZE else point)
+        bounds[text + 1] = bounds[text] + size
+    out, place = np.empty(bounds[-1], np.uint8), 0
+    for text in range(len(offsets) - 1):
+        at = offsets[text]
+        while at < offsets[text + 1]:
+            point, step = decode(data, at)
+            at += step
+            place = _encode(forms[point] if point < TABLE_SIZE else point, out, place)
+    return out, bounds
+
+
+@numba.njit(cache=True, inline="always")
+def _size(point):  # type: ignore[no-untyped-def]
+    return 1 + (point >= 0x80) + (point >= 0x800) + (point >= 0x10000)
+
+
+@numba.njit(cache=True, inline="always")
+def _encode(point, out, place):  # type: ignore[no-untyped-def]
+    """Writes a code point as UTF-8 to `out` at `place`; where the next one goes."""
+    size = _size(point)
+    if size == 1:
+        out[place] = point
+        return place + 1
+    for back in range(size - 1, 0, -1):
+        out[place + back] = 0x80 | (point & 0x3F)
+        point >>= 6
+    out[place] = (0xFF00 >> size) & 0xFF | point
+    return place + size

@@ -30,11 +30,13 @@ def test_a_missing_place_is_told() -> None:
 
 
 def test_no_two_operators_measure_one_column() -> None:
-    """The later would take the earlier one's place, and both would judge by it."""
+    """The later would take the earlier one's place, and both would judge by it: but for one scan that two judge by."""
     owner: dict[str, str] = {}
     for name, operator in OPERATORS.items():
         for column in operator.looks_at:
-            assert owner.setdefault(column, name) == name, column
+            assert owner.setdefault(column, name) == name or {owner[column], name} == {"text_quality", "web_text"}, (
+                column
+            )
 
 
 def test_curation_names_no_operator_that_is_not_there() -> None:

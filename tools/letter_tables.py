@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from data_engine.words import ALONE, ALPHA, ENDS, HAN, LATIN, LETTER, SPACE, TABLE_SIZE
+from data_engine.words import ALONE, ALPHA, ENDS, HAN, HANGUL, KANA, LATIN, LETTER, SPACE, TABLE_SIZE
 
 UNSPACED = (
     (0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF),
@@ -40,14 +40,31 @@ def make() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
     return folded, kind
 
 
+def plain_forms(folded: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """What rules read for each code point: letters and digits as folded, signs in full width as the usual ones.
+
+    Numbers that are no digits (², ①) stay as they are: they do not count what stands beside them.
+    """
+    plain = np.arange(TABLE_SIZE, dtype=np.uint32)
+    for point in range(TABLE_SIZE):
+        letter = chr(point)
+        usual = unicodedata.normalize("NFKC", letter)
+        if unicodedata.decomposition(letter).startswith(("<wide>", "<narrow>")) and len(usual) == 1:
+            plain[point] = folded[ord(usual)]
+        elif unicodedata.category(letter) != "No":
+            plain[point] = folded[point]
+    return plain
+
+
 def traits() -> npt.NDArray[np.uint8]:
-    """Per code point a set of flags: a letter, an end of a sentence, white space, Han, Latin."""
+    """Per code point a set of flags: a letter, an end of a sentence, white space, Han, Latin, kana, hangul."""
     found = np.zeros(TABLE_SIZE, np.uint8)
     for point in range(TABLE_SIZE):
         letter = chr(point)
         found[point] = (ALPHA if letter.isalpha() else 0) | (SPACE if letter.isspace() else 0)
-        if letter.isalpha() and "LATIN" in unicodedata.name(letter, ""):
-            found[point] |= LATIN
+        for flag, script in ((LATIN, "LATIN"), (KANA, "HIRAGANA"), (KANA, "KATAKANA"), (HANGUL, "HANGUL")):
+            if letter.isalpha() and script in unicodedata.name(letter, ""):
+                found[point] |= flag
     for letter in TERMINAL:
         found[ord(letter)] |= ENDS
     for first, last in ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2FA1F)):
@@ -66,6 +83,7 @@ def simplified() -> dict[int, int]:
 
 if __name__ == "__main__":
     folded, kind = make()
-    shift = folded.astype(np.int32) - np.arange(TABLE_SIZE, dtype=np.int32)  # mostly 0: compresses well
-    np.savez_compressed(TARGET, shift=shift, kind=kind, traits=traits())
+    points = np.arange(TABLE_SIZE, dtype=np.int32)
+    shift, plain = (forms.astype(np.int32) - points for forms in (folded, plain_forms(folded)))  # mostly 0: small
+    np.savez_compressed(TARGET, shift=shift, kind=kind, traits=traits(), plain=plain)
     print(f"{TARGET}: {TARGET.stat().st_size} bytes, Unicode {unicodedata.unidata_version}")

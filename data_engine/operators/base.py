@@ -28,6 +28,9 @@ class Operator(Strict):
         """The queue that samples go to which this operator does not keep; None: they are dropped."""
         return None
 
+    def require(self) -> None:
+        """Raises RecipeError where a model or tool that it measures with is missing; deciding needs none."""
+
     def measure(self, batch: pa.Table) -> dict[str, pa.Array]:
         """New columns for a batch (the columns of `describe.describe`). Default: none needed."""
         return {}

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from data_engine.describe import owners
 from data_engine.operators.base import Operator, reasons
+from data_engine.words import folded
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -137,7 +138,7 @@ _FILE_NAMES = (
 class Boilerplate(Operator):
     """Drops captions that speak of the page and not of the picture: calls to click, agencies, rights, file names.
 
-    The measure counts such phrases in the answer or caption, in English and Chinese.
+    The measure counts such phrases in the answer or caption, in English and Chinese of all forms (`words.folded`).
     """
 
     looks_at: ClassVar[tuple[str, ...]] = ("boilerplate",)
@@ -145,7 +146,7 @@ class Boilerplate(Operator):
 
     def measure(self, batch: pa.Table) -> dict[str, pa.Array]:
         phrases = "|".join((*_PHRASES_EN, *_PHRASES_ZH, *_FILE_NAMES))
-        return {"boilerplate": pc.count_substring_regex(batch["target"], phrases, ignore_case=True)}
+        return {"boilerplate": pc.count_substring_regex(folded(batch["target"]), phrases)}
 
     def decide(self, measures: pa.Table) -> pa.Array:
         return reasons((pc.greater(measures["boilerplate"], self.max_boilerplate), "boilerplate"))
@@ -175,8 +176,9 @@ class Hashtags(Operator):
     max_share: float = 0.3
 
     def measure(self, batch: pa.Table) -> dict[str, pa.Array]:
-        bare = pc.replace_substring_regex(batch["target"], r"[#＃][^\s#＃]*[\p{L}\p{N}_][^\s#＃]*[#＃]?", "")
-        left, total = (pc.count_substring_regex(text, r"\S") for text in (bare, batch["target"]))
+        text = folded(batch["target"])
+        bare = pc.replace_substring_regex(text, r"#[^\s#]*[\p{L}\p{N}_][^\s#]*#?", "")
+        left, total = (pc.count_substring_regex(words, r"\S") for words in (bare, text))
         share = pc.divide(pc.cast(left, pa.float64()), pc.cast(pc.max_element_wise(total, 1), pa.float64()))
         return {"hashtag_share": pc.if_else(pc.equal(total, 0), 0.0, pc.subtract(1.0, share))}
 
@@ -185,7 +187,7 @@ class Hashtags(Operator):
 
 
 def _bare(text: pa.ChunkedArray) -> pa.Array:
-    return pc.utf8_lower(pc.replace_substring_regex(text, r"[^\p{L}\p{N}]+", ""))
+    return pc.replace_substring_regex(folded(text), r"[^\p{L}\p{N}]+", "")
 
 
 def _images(pictures: pa.ChunkedArray) -> tuple[Ints, pa.StructArray]:

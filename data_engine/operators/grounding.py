@@ -1,5 +1,6 @@
 """Operators on grounding marks: are the shapes sound, does the crop show what the label says, is the count right?"""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -11,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_engine import grounding as g
+from data_engine import numerals
 from data_engine.media import MediaStore
 from data_engine.models import image_text
 from data_engine.operators.base import Operator, reasons
 from data_engine.operators.image_text import Pixels, Scored, first_image, open_image
+from data_engine.words import folded_text
 
 ANY_MARK = r"<\|(point|box|polygon|clip_time|object_ref|ocr_text)_(start|end)\|>"
 Ints = npt.NDArray[np.int64]
@@ -237,33 +240,30 @@ def _counts(text: str) -> dict[str, Any]:
 
 
 _TAKEN = re.compile(r"<\|(point|box|polygon|clip_time|object_ref|ocr_text)_start\|>.*?<\|\1_end\|>", re.DOTALL)
-_DIGITS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d.])|(?<![\d.,])\d{1,9}(?!\d|[.,]\d)")
+# With the units that may follow: 3万 is one number.
+_DIGITS = re.compile(r"(?<![\d.,])(\d{1,3}(?:,\d{3})+(?![\d.])|\d{1,9}(?!\d|[.,]\d))([百千万亿]*)")
 _ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _TEENS = ["thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"]
 _WORDS = {word: number for number, word in enumerate([*_ONES, *_TEENS])}
-_ENGLISH = re.compile(rf"\b({'|'.join(_WORDS)})\b", re.IGNORECASE)
+_ENGLISH = re.compile(rf"\b({'|'.join(_WORDS)})\b")
 # A Chinese numeral counts things only before a measure word: 一些 and 一起 hold no number.
+# 第三个 is a place in a row and 几十个 no certain number.
 _CHINESE = re.compile(
-    "([零一二两三四五六七八九十]{1,3})(?=[个只条张辆本名位件朵棵头匹把座台颗艘架根块片支盏双杯瓶人处枚株幅扇栋])"
+    f"(?<![第几数{numerals.LETTERS}])([{numerals.LETTERS}]{{1,20}})"
+    "(?=[个只条张辆本名位件朵棵头匹把座台颗艘架根块片支盏双杯瓶人处枚株幅扇栋])"
 )
-_NUMERALS = {numeral: number for number, numeral in enumerate("零一二三四五六七八九")} | {"两": 2}
 
 
 def stated_number(text: str) -> int | None:
     """The one number that a text states outside its marks: digits, else words; null for none or several."""
-    prose = _TAKEN.sub(" ", text)
-    numbers = {int(found.replace(",", "")) for found in _DIGITS.findall(prose)}
+    prose = folded_text(_TAKEN.sub(" ", text))
+    numbers = {_with_units(digits, units) for digits, units in _DIGITS.findall(prose)}
     if not numbers:
-        numbers = {_WORDS[word.lower()] for word in _ENGLISH.findall(prose)}
-        numbers |= {number for found in _CHINESE.findall(prose) if (number := _chinese(found)) is not None}
+        numbers = {_WORDS[word] for word in _ENGLISH.findall(prose)}
+        numbers |= {number for found in _CHINESE.findall(prose) if (number := numerals.parse(found)) is not None}
     return numbers.pop() if len(numbers) == 1 else None
 
 
-def _chinese(numeral: str) -> int | None:
-    """二 is 2, 十二 is 12, 二十 is 20, 二十三 is 23."""
-    tens, ten, ones = numeral.rpartition("十")
-    if not ten:
-        return _NUMERALS[numeral] if len(numeral) == 1 else None
-    if len(tens) > 1 or len(ones) > 1 or "十" in tens:
-        return None
-    return (_NUMERALS[tens] if tens else 1) * 10 + (_NUMERALS[ones] if ones else 0)
+def _with_units(digits: str, units: str) -> int:
+    """3万 is 30,000."""
+    return math.prod([int(digits.replace(",", "")), *(numerals.UNITS[unit] for unit in units)])

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from data_engine.media import MediaError, MediaStore, decode_image
 from data_engine.models import image_text
@@ -20,7 +20,7 @@ class Scored(Operator):
     """What every operator with an image-text scorer has: the checkpoint's folder and the thresholds.
 
     `min_percentile` is of the column at hand, so that scorers can be exchanged: decide over a whole corpus at once, or
-    turn it into a score first with `settled`. Raises RecipeError for a checkpoint that has not shown that it can score.
+    turn it into a score first with `settled`. A checkpoint must have shown that it can score (`require`).
     """
 
     needs_media: ClassVar[bool] = True
@@ -30,10 +30,8 @@ class Scored(Operator):
     min_score: float | None = None
     min_percentile: float | None = Field(default=None, ge=0, le=100)
 
-    @model_validator(mode="after")
-    def _can_score(self) -> Self:
+    def require(self) -> None:
         image_text.require(self.model, self.trusted)
-        return self
 
     def settled(self, measures: pa.Table) -> Self:
         """The same operator with its percentile, of the whole column, as a score: it can then decide part by part."""

@@ -12,6 +12,7 @@ from data_engine.describe import owners
 from data_engine.media import MediaStore
 from data_engine.operators.base import Operator, reasons
 from data_engine.operators.image_text import Scored, pair_scores
+from data_engine.words import count_letters
 
 # What no writer means: replacement characters, controls other than tab and line ends, private use, non-characters.
 SENSELESS = (
@@ -58,7 +59,7 @@ class Interleaved(Operator):
         row, seen = owners(pictures), pictures.flatten()
         broken = np.bincount(row[seen.is_null().to_numpy(zero_copy_only=False)], minlength=len(batch))
         count = np.bincount(row, minlength=len(batch))
-        letters = pc.count_substring_regex(batch["text"], r"\S").to_numpy()
+        letters = count_letters(batch["text"])[:, 0]
         shown = count > 0
         return {
             "interleaved_images": pa.array(count),

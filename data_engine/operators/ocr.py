@@ -7,14 +7,13 @@ boxes, measures are null and nothing is dropped.
 import difflib
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import model_validator
 
 from data_engine.describe import owners
 from data_engine.media import MediaStore, decode_image
@@ -177,7 +176,7 @@ class OcrEngines(Operator):
     """Drops an image that two independent OCR engines (PP-OCR and Tesseract) read differently.
 
     The measure is 2L/T of the readings without white space and case (L longest common subsequence, T all
-    characters), 0 to 1, of the first picture. Raises RecipeError where Tesseract or a language is not installed.
+    characters), 0 to 1, of the first picture. Tesseract and its languages must be installed.
     """
 
     needs_media: ClassVar[bool] = True
@@ -186,10 +185,8 @@ class OcrEngines(Operator):
     languages: tuple[str, ...] = ("eng", "chi_sim")
     min_agreement: float = 0.5
 
-    @model_validator(mode="after")
-    def _installed(self) -> Self:
+    def require(self) -> None:
         tesseract.require(self.languages)
-        return self
 
     def measure_media(self, batch: pa.Table, store: MediaStore) -> dict[str, pa.Array]:
         pairs = zip(batch["ocr_text"].to_pylist(), batch["pictures"].to_pylist(), strict=True)

@@ -3,11 +3,10 @@
 import functools
 import math
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import model_validator
 
 from data_engine.media import MediaStore
 from data_engine.models.threads import one_thread
@@ -30,11 +29,9 @@ class Perplexity(Operator):
     min_perplexity: float = 0.0
     max_perplexity: float = math.inf
 
-    @model_validator(mode="after")
-    def _is_checkpoint(self) -> Self:
+    def require(self) -> None:
         if not (Path(self.model).expanduser() / "config.json").is_file():
             raise RecipeError(f"{self.model}: no checkpoint (config.json) there; give a causal language model's folder")
-        return self
 
     def measure_media(self, batch: pa.Table, store: MediaStore) -> dict[str, pa.Array]:
         found = [perplexity(self.model, text or "", self.context) for text in batch["target"].to_pylist()]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_engine.operators.base import Operator, reasons
+from data_engine.words import folded, folded_text
 
 
 class Kind(NamedTuple):
@@ -68,7 +69,7 @@ KINDS = {
     "ip": Kind(
         "<IP>",
         _compiled(
-            r"(?<![\w:.])(?:(?:\d{1,3}\.){3}\d{1,3}(?!\.?\w)|(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:]))"
+            r"(?<![\w.])(?<![\d:]:)(?:(?:\d{1,3}\.){3}\d{1,3}(?!\.?\w)|(?!:[^:])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{1,4}|(?<=::))(?!\w|:[\w:]))"
         ),
         _is_public_address,
     ),
@@ -79,13 +80,9 @@ KINDS = {
         _is_phone,
     ),
 }
-# Full-width letters, digits and marks of numbers and addresses are looked at as their half-width forms, one for one.
-_WIDE = [*range(0xFF10, 0xFF1A), *range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B), *map(ord, "＠．－＋＿")]
-_HALF_WIDTH = {wide: wide - 0xFEE0 for wide in _WIDE}
 # A superset of all of them in RE2, which has no look-around: what it passes over has none.
 SUSPECT = (
     r"[A-Za-z0-9_%+.-]@[A-Za-z0-9-]|(?:[0-9Xx][ .()-]{0,3}){8}|[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:"
-    r"|[＠０-９]"
 )
 
 
@@ -118,9 +115,9 @@ class Pii(Operator):
 
 
 def suspect(text: pa.Array | pa.ChunkedArray, pattern: str = SUSPECT) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which texts may have something: the rows worth a closer look."""
+    """Which texts may have something, in whatever form it is written: the rows worth a closer look."""
     hits: np.ndarray[tuple[int], np.dtype[np.bool_]] = pc.fill_null(
-        pc.match_substring_regex(text, pattern), False
+        pc.match_substring_regex(folded(text), pattern), False
     ).to_numpy(zero_copy_only=False)
     return hits
 
@@ -138,10 +135,10 @@ def count(text: str) -> Counter[str]:
 def masked(text: str) -> tuple[str, Counter[str]]:
     """The text as `mask` leaves it, and how many of each kind were masked."""
     counts: Counter[str] = Counter()
-    plain = text.translate(_HALF_WIDTH)
+    plain = folded_text(text)  # character for character: what is found there is cut out here
     for name, kind in KINDS.items():
         found = [match for match in kind.pattern.finditer(plain) if kind.is_real(match[0])]
         counts[name] += len(found)
         for match in reversed(found):
-            text, plain = (t[: match.start()] + kind.mark + t[match.end() :] for t in (text, plain))
+            text, plain = (kind.mark.join((form[: match.start()], form[match.end() :])) for form in (text, plain))
     return text, counts

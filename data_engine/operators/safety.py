@@ -1,14 +1,13 @@
 """Pictures nobody should train on: unsafe ones are dropped, private regions of others are made unrecognisable."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
-from pydantic import model_validator
 
 from data_engine.media import MediaStore
 from data_engine.models import safety
@@ -27,10 +26,8 @@ class Safety(Operator):
     looks_at: ClassVar[tuple[str, ...]] = ("unsafe",)
     max_unsafe: float = 0.5
 
-    @model_validator(mode="after")
-    def _installed(self) -> Self:
+    def require(self) -> None:
         safety.require()
-        return self
 
     def measure_media(self, batch: pa.Table, store: MediaStore) -> dict[str, pa.Array]:
         rows = [

@@ -12,6 +12,7 @@ from pydantic import Field
 from data_engine import taxonomy
 from data_engine.describe import Turns, owners
 from data_engine.operators.base import Operator, reasons
+from data_engine.words import folded
 
 
 class TurnOrder(Operator):
@@ -81,7 +82,7 @@ class MediaReference(Operator):
         asked = Turns(batch["messages"]).joined(pa.array(["user"]))
         return {
             "reference_fault": reference_faults(batch),
-            "speaks_of_picture": pc.match_substring_regex(asked, _PICTURE_WORDS),
+            "speaks_of_picture": pc.match_substring_regex(folded(asked), _PICTURE_WORDS),
             "num_media": shown,
         }
 
@@ -92,7 +93,7 @@ class MediaReference(Operator):
 
 
 _PICTURE_WORDS = (
-    r"(?i)\b(?:in|from|of) (?:this|the) (?:image|picture|photo|figure|video)\b"
+    r"\b(?:in|from|of) (?:this|the) (?:image|picture|photo|figure|video)\b"
     r"|(?:这张|这幅|此)(?:图|照片)|图中|图片中|视频中"
 )
 

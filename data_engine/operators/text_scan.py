@@ -24,6 +24,7 @@ from data_engine.words import (
     decode,
     hash_words,
     mix,
+    plain_forms,
     tables,
     text_buffers,
     traits,
@@ -47,6 +48,7 @@ NUM_SENTENCES, NEWLINES = COLUMNS.index("num_sentences"), COLUMNS.index("newline
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with", *"的是了在和有不我")
 _SHORT_LINE = 30  # FineWeb
 _LINE_WORDS = 3  # C4
+_DOTS, _WIDE_DOTS = (np.frombuffer(dots.encode(), np.uint8) for dots in ("...", "．．．"))
 _LOREM = np.frombuffer(b"lorem ipsum", np.uint8)
 _SCRIPT = np.frombuffer(b"javascript", np.uint8)
 
@@ -54,7 +56,7 @@ _SCRIPT = np.frombuffer(b"javascript", np.uint8)
 def scan(text: pa.Array | pa.ChunkedArray) -> dict[str, pa.Array]:
     """The columns `COLUMNS` of a column of texts, as float64."""
     data, offsets = text_buffers(text)
-    found = _scan(data, offsets, *tables(), traits(), _stop_hashes())
+    found = _scan(data, offsets, *tables(), traits(), plain_forms(), _stop_hashes())
     return {name: pa.array(found[:, place]) for place, name in enumerate(COLUMNS)}
 
 
@@ -69,7 +71,7 @@ def _stop_hashes() -> npt.NDArray[np.uint64]:
 
 
 @numba.njit(cache=True)
-def _scan(data, offsets, folded, kind, flags, stops):  # type: ignore[no-untyped-def]
+def _scan(data, offsets, folded, kind, flags, plain, stops):  # type: ignore[no-untyped-def]
     """The statistics [N, columns], in the order of `COLUMNS`."""
     num_texts = len(offsets) - 1
     longest = 2
@@ -86,8 +88,8 @@ def _scan(data, offsets, folded, kind, flags, stops):  # type: ignore[no-untyped
     turn = np.zeros(1, np.int32)
     for text in range(num_texts):
         start, end, row = offsets[text], offsets[text + 1], result[text]
-        count = _words(data, start, end, folded, kind, flags, stops, words, lengths, row)
-        _lines(data, start, end, kind, flags, keys, counts, turns, turn, row)
+        count = _words(data, start, end, folded, kind, flags, plain, stops, words, lengths, row)
+        _lines(data, start, end, kind, flags, plain, keys, counts, turns, turn, row)
         _paragraphs(data, start, end, keys, counts, turns, turn, row)
         before[0] = 0
         for word in range(count):
@@ -98,11 +100,11 @@ def _scan(data, offsets, folded, kind, flags, stops):  # type: ignore[no-untyped
 
 
 @numba.njit(cache=True)
-def _words(data, start, end, folded, kind, flags, stops, words, lengths, row):  # type: ignore[no-untyped-def]
+def _words(data, start, end, folded, kind, flags, plain, stops, words, lengths, row):  # type: ignore[no-untyped-def]
     """Hashes and lengths of the words, and the columns that speak of words and letters; how many words."""
     count = letters = han = hashes = dots = ellipses = longest = total = alpha = 0
     length, state, has_alpha = 0, INIT, False
-    stopped = 0
+    stopped = brackets = 0
     at = start
     while at <= end:
         if at < end:
@@ -136,9 +138,10 @@ def _words(data, start, end, folded, kind, flags, stops, words, lengths, row):  
             alpha += 1
             stopped |= _stop_bit(words[count - 1], stops)
         han += (flag & HAN) != 0
-        hashes += point == 35
-        dots = dots + 1 if point == 46 else 0
-        ellipses += (point == 0x2026) + (dots == 3)
+        sign = _plain(point, plain)
+        hashes, brackets = hashes + (sign == 35), brackets + (sign == 123)
+        dots = dots + 1 if sign == 46 else 0
+        ellipses += (sign == 0x2026) + (dots == 3)
         if dots == 3:
             dots = 0
     every = max(count, 1)
@@ -147,7 +150,7 @@ def _words(data, start, end, folded, kind, flags, stops, words, lengths, row):  
     while stopped:
         row[5] += stopped & 1
         stopped >>= 1
-    row[7], row[8] = hashes / every, ellipses / every
+    row[7], row[8], row[NUM_SENTENCES + 2] = hashes / every, ellipses / every, brackets
     return count
 
 
@@ -159,8 +162,13 @@ def _stop_bit(word, stops):  # type: ignore[no-untyped-def]
     return 0
 
 
+@numba.njit(cache=True, inline="always")
+def _plain(point, plain):  # type: ignore[no-untyped-def]
+    return plain[point] if point < TABLE_SIZE else point
+
+
 @numba.njit(cache=True)
-def _lines(data, start, end, kind, flags, keys, counts, turns, turn, row):  # type: ignore[no-untyped-def]
+def _lines(data, start, end, kind, flags, plain, keys, counts, turns, turn, row):  # type: ignore[no-untyped-def]
     """The columns that speak of lines. A line without a letter, mark or digit is not counted (FineWeb)."""
     turn[0] += 1
     mask = _mask(_count_byte(data, start, end, 10) + 1)
@@ -174,8 +182,9 @@ def _lines(data, start, end, kind, flags, keys, counts, turns, turn, row):  # ty
         chars, line_words, sentence_ends, first, last, key = _line(data, at, stop, kind, flags)
         if chars:
             num += 1
-            bullets += first in (0x2022, 45)
-            ends_in_dots = last == 0x2026 or _ends_in_dots(data, at, stop)
+            bullets += _plain(first, plain) in (0x2022, 45)
+            dotted = _ends_in(data, at, stop, _DOTS) or _ends_in(data, at, stop, _WIDE_DOTS)
+            ends_in_dots = last == 0x2026 or dotted
             ellipses += ends_in_dots
             ends = (flags[last] & ENDS) != 0 if last < TABLE_SIZE else False
             ending += ends
@@ -183,7 +192,7 @@ def _lines(data, start, end, kind, flags, keys, counts, turns, turn, row):  # ty
             if _add(key, keys, counts, turns, turn[0], mask) > 1:
                 repeated += 1
                 repeated_chars += chars
-            closed = ends or last in (34, 39, 0x201D, 0x2019, 0x300D)
+            closed = ends or _plain(last, plain) in (34, 39, 0x201D, 0x2019, 0x300D)
             if closed and not ends_in_dots and line_words >= _LINE_WORDS and not _contains(data, at, stop, _SCRIPT):
                 good += 1
                 sentences += max(1, sentence_ends)
@@ -192,7 +201,6 @@ def _lines(data, start, end, kind, flags, keys, counts, turns, turn, row):  # ty
     row[9], row[10] = bullets / lines, ellipses / lines
     row[11], row[12] = repeated / lines, repeated_chars / max(row[0], 1)
     row[NUM_SENTENCES], row[NUM_SENTENCES + 1] = sentences, good / lines
-    row[NUM_SENTENCES + 2] = _count_byte(data, start, end, 123)
     row[NUM_SENTENCES + 3] = _contains(data, start, end, _LOREM)
     row[NEWLINES - 2], row[NEWLINES - 1], row[NEWLINES] = ending / lines, short / lines, newlines
 
@@ -223,7 +231,7 @@ def _line(data, start, end, kind, flags):  # type: ignore[no-untyped-def]
         key = (key ^ np.uint64(point)) * MULTIPLIER
         line_words += sort == ALONE or (sort == LETTER and not inside)
         inside = sort == LETTER
-        if flag & ENDS and point > 0x2FFF:  # full-width: no space need follow
+        if flag & ENDS and point > 0x2FFF and point != 0xFF0E:  # 。！？: no space need follow, as after a full stop
             ends += 1
             closing = False
         elif flag & ENDS:
@@ -234,10 +242,10 @@ def _line(data, start, end, kind, flags):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _ends_in_dots(data, start, end):  # type: ignore[no-untyped-def]
+def _ends_in(data, start, end, dots):  # type: ignore[no-untyped-def]
     while end > start and data[end - 1] <= 32:
         end -= 1
-    return end - start >= 3 and data[end - 1] == 46 and data[end - 2] == 46 and data[end - 3] == 46
+    return end - start >= len(dots) and np.array_equal(data[end - len(dots) : end], dots)
 
 
 @numba.njit(cache=True)

@@ -56,11 +56,13 @@ def test_letters_are_counted_as_unicode_has_them(rows: list[str]) -> None:
             sum(name.startswith("CJK") and "IDEOGRAPH" in name for name in names),
             sum(latin),
             sum(here and not before for before, here in pairwise([False, *latin])),
+            sum("HIRAGANA" in name or "KATAKANA" in name for name in names),
+            sum("HANGUL" in name for name in names),
         ]
 
 
 def test_latin_runs_and_scripts_of_one_text() -> None:
-    assert words.count_letters(pa.array(["Ünder 紅色 Ａb, кот 12"])).tolist() == [[15, 12, 2, 7, 2]]
+    assert words.count_letters(pa.array(["Ünder 紅色 Ａb, кот 12 か 한"])).tolist() == [[17, 14, 2, 7, 2, 1, 1]]
 
 
 def test_text_quality_tells_prose_from_the_rest() -> None:
@@ -73,10 +75,38 @@ def test_text_quality_tells_prose_from_the_rest() -> None:
 
 
 def test_language_by_script() -> None:
-    spoken = text.languages(pa.array(["A frog.", "一只青蛙。", "Лягушка.", "12345"])).to_pylist()
-    assert spoken == ["en", "zh", "other", "none"]
+    sign = "牌子叫の，一只青蛙坐在石头上看着天，" * 2
+    told = ["A frog.", "一只青蛙。", "Лягушка.", "12345", "これは蛙です。", "ｶｴﾙ", "개구리입니다", sign]
+    spoken = text.languages(pa.array(told)).to_pylist()
+    assert spoken == ["en", "zh", "other", "none", "ja", "ja", "ko", "zh"]
     found = verdicts(text.Language(allowed=("en", "zh")), language=spoken)
-    assert found == [None, None, "language not wanted", "language not wanted"]
+    assert [reason is None for reason in found] == [True, True, False, False, False, False, False, True]
+    assert set(found) == {None, "language not wanted"}
+
+
+# Article 1 of the Universal Declaration of Human Rights.
+HUMAN = {
+    "en": "All human beings are born free and equal in dignity and rights.",
+    "fr": "Tous les êtres humains naissent libres et égaux en dignité et en droits.",
+    "de": "Alle Menschen sind frei und gleich an Würde und Rechten geboren.",
+    "es": "Todos los seres humanos nacen libres e iguales en dignidad y derechos.",
+    "ru": "Все люди рождаются свободными и равными в своем достоинстве и правах.",
+    "ja": "すべての人間は、生まれながらにして自由である。",
+    "ko": "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다.",
+    "zh": "人人生而自由，在尊嚴和權利上一律平等。",
+    "none": "1948",
+}
+
+
+def test_languages_of_one_script_are_told_apart_where_that_is_asked_for() -> None:
+    operator = text.Language(identify=True, allowed=("fr", "zh"))
+    found = operator.measure(pa.table({"target": list(HUMAN.values())}))
+    assert found["language"].to_pylist() == list(HUMAN)
+    kept = [reason is None for reason in operator.decide(pa.table(found)).to_pylist()]
+    assert kept == [code in {"fr", "zh"} for code in HUMAN]
+    assert text.Language().measure(pa.table({"target": list(HUMAN.values())})) == {}
+    identities = [judge.measured_config([("language", text.Language(identify=on))]) for on in (True, False)]
+    assert identities[0] != identities[1]
 
 
 def test_repetition_and_length() -> None:

@@ -29,14 +29,14 @@ def test_retrieval_of_held_out_categories_shows_what_was_learnt(scorer: Path) ->
 
 def test_random_towers_are_refused(random_towers: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="random towers never count"):
-        ImageTextScore(model=str(random_towers))
-    assert ImageTextScore(model=str(random_towers), trusted=True).trusted
+        ImageTextScore(model=str(random_towers)).require()
+    ImageTextScore(model=str(random_towers), trusted=True).require()
     without = shutil.copytree(random_towers, tmp_path / "without")
     (without / image_text.EVIDENCE).unlink()
     with pytest.raises(ValueError, match="random towers never count"):
-        ImageTextScore(model=str(without))
+        ImageTextScore(model=str(without)).require()
     with pytest.raises(ValueError, match="no checkpoint"):
-        ImageTextScore(model=str(tmp_path / "nowhere"))
+        ImageTextScore(model=str(tmp_path / "nowhere")).require()
 
 
 def test_scores_are_those_of_transformers(scorer: Path) -> None:

@@ -170,4 +170,4 @@ def test_two_engines_confirm_each_other_on_print_and_not_on_a_wrong_reading(
 
 def test_a_language_that_is_not_installed_is_named() -> None:
     with pytest.raises(ValueError, match="tesseract-ocr-xyz"):
-        ocr.OcrEngines(languages=("xyz",))
+        ocr.OcrEngines(languages=("xyz",)).require()

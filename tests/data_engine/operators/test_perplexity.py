@@ -67,7 +67,7 @@ def test_perplexity_is_that_of_the_logits(tmp_path: Path, context: int) -> None:
 
 def test_thresholds_and_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no checkpoint"):
-        Perplexity(model=str(tmp_path / "none"))
+        Perplexity(model=str(tmp_path / "none")).require()
     operator = Perplexity(model=str(folder(tmp_path, blind=True)), min_perplexity=5, max_perplexity=50)
     measures = pa.table({"perplexity": [2.0, 20.0, 200.0, None]})
     assert operator.decide(measures).to_pylist() == ["perplexity too low", None, "perplexity too high", None]
