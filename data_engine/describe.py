@@ -97,6 +97,14 @@ def distinct_media(media: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
     return owner[first], keys.take(pa.array(first))
 
 
+def first_shown(row: Ints, shown: Ints) -> Ints:
+    """Places of the references (row of the sample, medium) that show a medium of their row for the first time."""
+    lowest = shown.min(initial=0)
+    span = shown.max(initial=0) - lowest + 1
+    _, first = np.unique(row * span + (shown - lowest), return_index=True)
+    return np.sort(first)
+
+
 @functools.lru_cache(maxsize=4)
 def _media(probe: Path) -> tuple[pa.Table, pa.Table]:
     """The probe's tables `media` and `bad`, kept for the partitions that follow in this process."""
