@@ -1,6 +1,7 @@
 """Records in: units of a source read into samples, and what cannot be read into quarantine."""
 
 import importlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from data_engine.recipe import Corpus, Source
 from data_engine.sample import Sample
 from data_engine.sources.common import Quarantined, inside
 from data_engine.tombstones import Tombstone, tombstoned
+from strict_yaml import RecipeError
 
 UNIT_SCHEMA = pa.schema([("source", pa.int32()), ("unit", pa.string())])
 QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("corpus", "locator", "field", "reason")])
@@ -48,9 +50,21 @@ def list_units(corpus: Corpus, root: Path) -> pa.Table:
     rows = [
         {"source": number, "unit": unit}
         for number, source in enumerate(corpus.sources)
-        for unit in reader(source).units(inside(root, source.path), source.options)
+        for unit in reader(source).units(_base(corpus, source, root), source.options)
     ]
     return pa.Table.from_pylist(rows, schema=UNIT_SCHEMA)
+
+
+def _base(corpus: Corpus, source: Source, root: Path) -> Path:
+    """Where a source's files are. Raises RecipeError for a path that climbs out of `root` or is not there."""
+    where = f"corpora.{corpus.corpus}.sources.path"
+    try:
+        base = inside(root, source.path)
+    except ValueError as error:
+        raise RecipeError(f"{where}: {error}; give a path below the recipe's root {root}") from error
+    if not base.exists():
+        raise RecipeError(f"{where}: {base}: no such file or folder; correct the path or fetch the corpus")
+    return base
 
 
 def ingest_partition(
@@ -94,18 +108,22 @@ def _read(unit: str, corpus: Corpus, source: Source, root: Path, store: MediaSto
     try:
         yield from reader(source).read(inside(root, source.path), unit, corpus.corpus, source, store)
     except Exception as error:  # one unit's fault, of whatever kind, must not end the run
-        yield Quarantined(corpus.corpus, unit, "", f"{type(error).__name__}: {error}")
+        reason = f"{type(error).__name__}: {error}; what else the unit holds was not read"
+        yield Quarantined(corpus.corpus, unit, "", reason)
 
 
 def fingerprint(corpus: Corpus, root: Path) -> str:
     """A hash of all files of a corpus, names and contents: the input of its ingest step."""
     digest = xxhash.xxh3_128()
     for source in corpus.sources:
-        base = inside(root, source.path)
+        base = _base(corpus, source, root)
         files = sorted(file for file in base.rglob("*") if file.is_file()) if base.is_dir() else [base]
         for file in files:
-            digest.update(str(file.relative_to(base)).encode())
-            with file.open("rb") as content:
-                while block := content.read(1 << 20):
-                    digest.update(block)
+            digest.update(os.fsencode(file.relative_to(base)))
+            try:
+                with file.open("rb") as content:
+                    while block := content.read(1 << 20):
+                        digest.update(block)
+            except OSError as error:  # its reader says so
+                digest.update(str(error).encode())
     return digest.hexdigest()
