@@ -148,6 +148,14 @@ def test_a_file_that_ends_anywhere_is_told(kind: str) -> None:
     assert reasons[0] == "empty file" and "" not in reasons
 
 
+@pytest.mark.parametrize("kind", sorted(WHOLE))
+def test_a_byte_of_the_header_that_is_wrong_is_told_or_harmless(kind: str) -> None:
+    whole = WHOLE[kind]
+    for place in range(min(200, len(whole))):
+        damaged = whole[:place] + bytes([whole[place] ^ 0x91]) + whole[place + 1 :]
+        assert pixels_or_reason(damaged) != ""
+
+
 def test_the_store_keeps_content_once_under_its_hash(tmp_path: Path) -> None:
     store = MediaStore(tmp_path / "media")
     (tmp_path / "a.PNG").write_bytes(b"content")

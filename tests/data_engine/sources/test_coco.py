@@ -111,8 +111,8 @@ NOTE = ("id", "image_id", "category_id", "bbox", "segmentation", "iscrowd")
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.dictionaries(st.sampled_from(IMAGE), ANY),
-    st.dictionaries(st.sampled_from(NOTE), ANY),
+    st.dictionaries(st.sampled_from(IMAGE), ANY, max_size=1),
+    st.dictionaries(st.sampled_from(NOTE), ANY, max_size=1),
     st.none() | st.lists(st.dictionaries(st.sampled_from(["id", "name", "url"]), ANY), max_size=2),
     st.sampled_from(["box", "polygon"]),
 )
