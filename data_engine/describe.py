@@ -100,6 +100,14 @@ def distinct_media(media: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
     return owner[first], keys.take(pa.array(first))
 
 
+def first_shown(row: Ints, shown: Ints) -> Ints:
+    """Places of the references (row of the sample, medium) that show a medium of their row for the first time."""
+    lowest = shown.min(initial=0)
+    span = shown.max(initial=0) - lowest + 1
+    _, first = np.unique(row * span + (shown - lowest), return_index=True)
+    return np.sort(first)
+
+
 def _shown(probe: Path, keys: pa.Array) -> tuple[pa.Table, pa.Table]:
     """The rows of the probe's tables `media` and `bad` that are of these keys: a partition shows few of all media."""
     wanted = pc.unique(keys)

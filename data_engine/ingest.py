@@ -96,7 +96,8 @@ def _read(unit: str, corpus: Corpus, source: Source, root: Path, store: MediaSto
     try:
         yield from reader(source).read(inside(root, source.path), unit, corpus.corpus, source, store)
     except Exception as error:  # one unit's fault, of whatever kind, must not end the run
-        yield Quarantined(corpus.corpus, unit, "", f"{type(error).__name__}: {error}")
+        reason = f"{type(error).__name__}: {error}; what else the unit holds was not read"
+        yield Quarantined(corpus.corpus, unit, "", reason)
 
 
 def fingerprint(corpus: Corpus, root: Path) -> str:

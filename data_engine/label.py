@@ -21,9 +21,15 @@ OCR_SCHEMA = pa.schema([pa.field("id", pa.string()), *READINGS, pa.field("ocr_no
 
 
 def label_partition(table: pa.Table, *, store: Path, rewriting: rewrites.Rewrites = ()) -> dict[str, pa.Table]:
-    """Samples with one readable image each to `samples` (labelled) and `ocr` (readings keyed by the new id)."""
+    """Samples to `samples` (labelled by their first image) and `ocr` (readings keyed by the new id).
+
+    A sample that begins with no image passes as it is, without a reading.
+    """
     labelled, readings = [], []
     for sample in samples.from_table(table):
+        if not (sample.media and sample.media[0].kind == "image" and sample.media[0].start is None):
+            labelled.append(sample)
+            continue
         reading = ocr.read_text(decode_image(MediaStore(store).read(sample.media[0].key)))
         text, notes = rewrites.clean_reading(reading.text, rewriting)
         done = with_answer(sample, text)

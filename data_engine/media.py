@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 import os
 import re
 import shutil
@@ -14,7 +15,9 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 import xxhash
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
+
+from model.visual_tokens import MAX_ASPECT_RATIO
 
 # Enough for a 10,000 x 8,000 scan; what claims more is refused from its header, before any allocation.
 MAX_PIXELS = 80_000_000
@@ -195,12 +198,28 @@ def open_image(data: bytes) -> Image.Image:
             image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
         raise MediaError(f"image header claims too many pixels (limit {MAX_PIXELS:,}): {error}") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # a decoder raises whatever its code meets in damaged bytes
         raise MediaError("not an image in any known format") from error
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise MediaError(f"image header claims {width} x {height} pixels; the limit is {MAX_PIXELS:,}")
     return image
+
+
+def num_frames(image: Image.Image) -> int:
+    """Frames of an opened image, 1 unless it is an animation or has pages. Raises MediaError."""
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception as error:  # as in `open_image`
+        raise MediaError(f"its frames cannot be counted: {str(error) or type(error).__name__}") from error
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of an opened image as it is to be seen. Raises MediaError."""
+    try:
+        return image.size[::-1] if image.getexif().get(0x0112, 1) > 4 else image.size  # stored lying
+    except Exception as error:  # as in `open_image`
+        raise MediaError(f"its EXIF data cannot be read: {str(error) or type(error).__name__}") from error
 
 
 def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
@@ -215,8 +234,8 @@ def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
         image.load()
         ImageOps.exif_transpose(image, in_place=True)  # no copy of what is upright
         return np.asarray(_to_rgb(image), dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, MemoryError) as error:
-        raise MediaError(f"image does not decode: {error}") from error
+    except Exception as error:  # as in `open_image`
+        raise MediaError(f"image does not decode: {str(error) or type(error).__name__}") from error
 
 
 def decode_grey(data: bytes, min_side: int) -> npt.NDArray[np.uint8]:
@@ -232,8 +251,8 @@ def decode_grey(data: bytes, min_side: int) -> npt.NDArray[np.uint8]:
         ImageOps.exif_transpose(image, in_place=True)
         plain = image.mode == "L" and "transparency" not in image.info
         return np.asarray(image if plain else _to_rgb(image).convert("L"), dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, MemoryError) as error:
-        raise MediaError(f"image does not decode: {error}") from error
+    except Exception as error:  # as in `open_image`
+        raise MediaError(f"image does not decode: {str(error) or type(error).__name__}") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -259,7 +278,10 @@ def encode_jpeg(pixels: npt.NDArray[np.uint8], quality: int = 92) -> bytes:
 def shrunk(height: int, width: int, max_side: int | None) -> tuple[int, int]:
     """(height, width) with the longer side at most `max_side` (None: as it is), never enlarged."""
     scale = 1.0 if max_side is None else max_side / max(height, width)
-    return (height, width) if scale >= 1 else (max(1, round(height * scale)), max(1, round(width * scale)))
+    if scale >= 1:
+        return height, width
+    least = math.ceil(max(height, width) * scale / MAX_ASPECT_RATIO)  # rounding must not make a strip too narrow
+    return max(least, round(height * scale)), max(least, round(width * scale))
 
 
 def shrink(pixels: npt.NDArray[np.uint8], max_side: int | None) -> npt.NDArray[np.uint8]:
@@ -272,12 +294,15 @@ def shrink(pixels: npt.NDArray[np.uint8], max_side: int | None) -> npt.NDArray[n
 
 
 def add_files(digest: xxhash.xxh3_128, base: Path, files: Sequence[Path]) -> None:
-    """Adds files' names, relative to `base`, and their contents to a digest."""
+    """Adds files' names, relative to `base`, and their contents to a digest; of one that cannot be read the reason."""
     for file in files:
-        digest.update(str(file.relative_to(base)).encode())
-        with file.open("rb") as content:
-            while block := content.read(1 << 20):
-                digest.update(block)
+        digest.update(os.fsencode(file.relative_to(base)))
+        try:
+            with file.open("rb") as content:
+                while block := content.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:  # whoever reads it says so
+            digest.update(str(error).encode())
 
 
 def write_atomic(path: Path, data: bytes) -> None:

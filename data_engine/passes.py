@@ -16,7 +16,6 @@ from data_engine.dedup import decontaminate, exact, minhash, perceptual, semanti
 from data_engine.dedup.rows import Drops, Part, Rows
 from data_engine.recipe import Corpus
 from data_engine.step import Counts, StepResult
-from strict_yaml import RecipeError
 
 # The recipe's names for passes: the config and `find(rows, config, run, folder) -> Drops`.
 PASSES: Mapping[str, Any] = {
@@ -51,9 +50,7 @@ def earlier_parts(this: Curation, corpus: Corpus) -> list[Part]:
     """The kept rows of the earlier releases that the recipe names, in its order."""
     found = []
     for release in corpus.against:
-        folder = catalog.steps(Path(this.recipe.root, release)).get(f"dedup.{corpus.corpus}")
-        if folder is None:
-            raise RecipeError(f"corpora.{corpus.corpus}.against: {release} holds no corpus {corpus.corpus!r}")
+        folder = catalog.steps(Path(this.recipe.root, release))[f"dedup.{corpus.corpus}"]
         pairs = zip(tables.parts(folder / "samples"), tables.parts(folder / "measures"), strict=True)
         found += [Part(samples, measures, earlier=True) for samples, measures in pairs]
     return found

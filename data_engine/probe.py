@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from data_engine import image_measures, tables, video
-from data_engine.media import MediaError, MediaStore, decode_image, encode_jpeg, open_image
+from data_engine.media import MediaError, MediaStore, decode_image, encode_jpeg, num_frames, open_image
 from data_engine.recipe import Frames
+from model.visual_tokens import MAX_ASPECT_RATIO
 
 MEDIA_SCHEMA = pa.schema(
     [
@@ -52,6 +53,12 @@ def probe_partition(table: pa.Table, *, store: Path, frames: Path, config: Frame
     }
 
 
+def _check_shape(width: int, height: int) -> None:
+    """Raises MediaError for a strip that no model can be shown, whatever its budget."""
+    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+        raise MediaError(f"{width} x {height} pixels: one side is more than {MAX_ASPECT_RATIO} times the other")
+
+
 def probe_image(data: bytes) -> dict[str, Any]:
     """Measures of an image. Raises MediaError.
 
@@ -59,7 +66,8 @@ def probe_image(data: bytes) -> dict[str, Any]:
     third of what the scaled decode of `phash_file` would cost on top.
     """
     header = open_image(data)
-    found = {"format": str(header.format).lower(), "frames": getattr(header, "n_frames", 1)}
+    _check_shape(*header.size)
+    found = {"format": str(header.format).lower(), "frames": num_frames(header)}
     return {**found, **image_measures.measure(decode_image(data))}
 
 
@@ -69,6 +77,7 @@ def probe_video(path: Path, key: str, frames: Path, config: Frames) -> dict[str,
     `phash`, `entropy` and `sharpness` are those of the middle frame. Raises MediaError.
     """
     info = video.probe(path)
+    _check_shape(*video.fitted(info.width, info.height, config.max_side))
     jpegs: list[bytes] = []
     thumbnails = []
     sampled = video.sample_frames(path, info, fps=config.fps, max_side=config.max_side)

@@ -1,14 +1,16 @@
 """What may be used: a policy on licences that is a gate, not a note; and the attribution that is owed.
 
-A licence string holds one or several names: parts joined by `,` or ` AND ` must all be permitted, of alternatives
-joined by ` OR ` one is enough. Names are compared without case, `*` stands for anything, and a remark in
-parentheses behind a name is ignored. `teacher:NAME` says that a model wrote part of it.
+A licence string holds one or several names: parts joined by `,` `;` `/` `+` `&` `|` or ` AND ` must all be permitted,
+of alternatives joined by ` OR ` one is enough. Names are compared as `plain_name` writes them, `*` stands for
+anything, and a remark in parentheses behind a name is ignored. `teacher:NAME` says that a model wrote part of it.
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +23,29 @@ from strict_yaml import Strict
 
 TEACHER = "teacher:"
 _REMARK = re.compile(r"(?<=[\w.+*:-])\s*(?<!\bAND )(?<!\bOR )\([^()]*\)", re.IGNORECASE)
+
+
+# An address, or a teacher, is one name, whatever stands in it; meanwhile its marks are characters of no one's.
+_ONE_NAME = re.compile(r"(?:https?://|teacher:\s*)[^\s,;，；、]+", re.IGNORECASE)
+_HIDDEN = dict(zip("/+&|", "\ue000\ue001\ue002\ue003", strict=True))
+_HIDE, _SHOW = str.maketrans(_HIDDEN), str.maketrans({there: mark for mark, there in _HIDDEN.items()})
+_ALL_OF = re.compile(r"[,;/&|，；、]|\+(?=\w)|\s\+\s|\s+AND\s+", re.IGNORECASE)
+_LATER = re.compile(
+    r"[\s-]+or[\s-]+(?:any[\s-]+)?(?:later|newer)(?:[\s-]+versions?)?\b|,?\s+(?=version\s)", re.IGNORECASE
+)
+_ADDRESS = re.compile(r"https?://(?:\w+\.)?creativecommons\.org/(?:licenses|publicdomain)/([\w.+/-]+)", re.IGNORECASE)
+# What people write out, between dashes or at an end (a pattern's `*` is neither), and the short form.
+_WORDS = tuple(
+    (re.compile(rf"(?<![\w*.])(?:{words})(?![\w*.])"), short)
+    for words, short in (
+        (r"CREATIVE-COMMONS", "CC"),
+        (r"NON-?COMMERCIAL", "NC"),
+        (r"NO-?DERIV(?:ATIVE|ATIVES|S)?(?:-WORKS)?", "ND"),
+        (r"SHARE-?ALIKE", "SA"),
+        (r"ATTRIBUTION|(?<=CC-)ATTRIB", "BY"),
+        (r"^THE|(?:PUBLIC-)?LICEN[CS]E|INTERNATIONAL|UNPORTED|GENERIC|VERSION", ""),
+    )
+)
 
 
 class Teacher(Strict):
@@ -40,15 +65,42 @@ class Rights(Strict):
 
 
 def clauses(licence: str) -> list[list[str]]:
-    """The parts of a licence string, each a list of alternatives."""
-    plain = _REMARK.sub("", licence)
-    parts = re.split(r",|;|\s+AND\s+", plain, flags=re.IGNORECASE)
+    """The parts of a licence string, each a list of alternatives: by textual order, so that no part is passed over."""
+    whole = _ONE_NAME.sub(lambda found: found[0].translate(_HIDE), licence)
+    parts = _ALL_OF.split(_LATER.sub(_later, _REMARK.sub("", whole)))
     found = [[_name(one) for one in re.split(r"\s+OR\s+", part, flags=re.IGNORECASE)] for part in parts]
     return [kept for names in found if (kept := [name for name in names if name])]
 
 
+def _later(found: re.Match[str]) -> str:
+    """`or any later version` is no alternative, and `, Version 2.0` no second name."""
+    return "-or-later" if "or" in found[0].lower() else " "
+
+
 def _name(text: str) -> str:
-    return " ".join(text.strip("() \t\n").split())
+    return " ".join(text.translate(_SHOW).strip("() \t\n").split())
+
+
+def plain_name(name: str) -> str:
+    """A licence's name, or a pattern of names, as SPDX would write it, in capitals with dashes.
+
+    `CC BY-NC 4.0`, `Creative Commons Attribution-NonCommercial 4.0 International` and
+    `https://creativecommons.org/licenses/by-nc/4.0/` are all `CC-BY-NC-4.0`. Doing it again changes nothing.
+    """
+    text = unicodedata.normalize("NFKC", name).strip()
+    if address := _ADDRESS.match(text):
+        parts = [part for part in address[1].upper().split("/") if part and not part.startswith(("DEED", "LEGALCODE"))]
+        text = "-".join(["CC0" if parts[:1] == ["ZERO"] else f"CC-{parts[0]}" if parts else "CC", *parts[1:2]])
+    if "://" not in text:
+        text = _dashed(re.sub(r"(?<=\w)[\s_-]*v(?:ersion)?\.?[\s_]?(?=\d)", "-", text, flags=re.IGNORECASE))
+        for pattern, short in _WORDS:
+            text = _dashed(pattern.sub(short, text)) or text
+        text = re.sub(r"^(?=BY(?:-|$))", "CC-", text)
+    return text.upper()
+
+
+def _dashed(text: str) -> str:
+    return re.sub(r"[\s_-]+", "-", text).strip("-").upper()
 
 
 def matches(licence: str, patterns: Sequence[str]) -> str | None:
@@ -59,8 +111,8 @@ def matches(licence: str, patterns: Sequence[str]) -> str | None:
 
 def _fits(name: str, pattern: str) -> bool:
     # Only `*` is special: brackets and question marks in a licence's name are themselves.
-    escaped = re.sub(r"([\[?])", r"[\1]", pattern.casefold())
-    return fnmatchcase(name.casefold(), escaped)
+    escape = partial(re.sub, r"([\[?])", r"[\1]")
+    return any(fnmatchcase(form(name), escape(form(pattern))) for form in (str.casefold, plain_name))
 
 
 def refusal(licence: str, policy: Rights) -> str | None:

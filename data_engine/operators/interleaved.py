@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_engine.describe import owners
+from data_engine.describe import first_shown, owners
 from data_engine.media import MediaStore
 from data_engine.operators.base import Operator, reasons
 from data_engine.operators.image_text import Scored, pair_scores
@@ -21,8 +21,16 @@ SENSELESS = (
 )
 # UTF-8 read as Windows-1252 or Latin-1: a lead byte's letter and the characters of bytes 80 to BF that it needs.
 _TAIL = r"[\x{80}-\x{BF}\x{FFFD}€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
+# Of these, what also stands behind a letter in good text: marks, a sign that closes, a space that does not break.
+_MARKS = r"\x{A0}«»‘’“”…–—‹›™©®ª°²³¹º"
+_RARE = r"[\x{80}-\x{9F}\x{A1}-\x{A8}\x{AC}\x{AD}\x{AF}\x{B1}\x{B4}-\x{B8}\x{BC}-\x{BF}\x{FFFD}€‚ƒ„†‡ˆ‰ŠŒŽ•˜šœžŸ]"
+# Three bytes, one of them rare: `“at the café…”` is no mojibake. Beside such a one any three bytes are.
+_THREE = rf"(?:[à-ï]{_TAIL}{{2}})*[à-ï](?:{_RARE}{_TAIL}|{_TAIL}{_RARE})(?:[à-ï]{_TAIL}{{2}})*"
+_FOUR = rf"ð(?:{_RARE}{_TAIL}{{2}}|{_TAIL}{_RARE}{_TAIL}|{_TAIL}{{2}}{_RARE})"
 # And in Chinese: UTF-8's replacement character, or memory that was never written, read as GBK.
-GARBLED = rf"ð{_TAIL}{{3}}|[à-ï]{_TAIL}{{2}}|[ÂÃÐÑÎÏ]{_TAIL}|锟斤拷|烫烫烫|屯屯屯|{SENSELESS}"
+GARBLED = rf"{_FOUR}|{_THREE}|[ÂÃÐÑÎÏ]{_TAIL}|锟斤拷|烫烫烫|屯屯屯|{SENSELESS}"
+# A word in capitals that ends in such a letter, and the mark behind it (`MAÇÃ”`): kept in what is left.
+_CAPITALS = rf"(\p{{Lu}}[ÂÃÐÑÎÏ][{_MARKS}](?:[^\p{{L}}]|$))"
 
 
 class Garbled(Operator):
@@ -41,7 +49,8 @@ class Garbled(Operator):
 class Interleaved(Operator):
     """Drops documents with broken, small or unordered pictures, or with too few or too many words for a picture.
 
-    In order: the parts show the sample's media one after the other, each once. Samples without media break no rule.
+    In order: the parts show the sample's media one after the other; one that was shown may be shown again. Samples
+    without media break no rule.
     """
 
     looks_at: ClassVar[tuple[str, ...]] = (
@@ -103,7 +112,7 @@ class InterleavedMatch(Scored):
 
 def garbled_share(text: pa.ChunkedArray) -> pa.Array:
     """Share of the characters of each text that are senseless or in mojibake, 0 to 1; 0 for an empty text."""
-    left = pc.cast(pc.utf8_length(pc.replace_substring_regex(text, GARBLED, "")), pa.float64())
+    left = pc.cast(pc.utf8_length(pc.replace_substring_regex(text, f"{_CAPITALS}|{GARBLED}", r"\1")), pa.float64())
     total = pc.cast(pc.utf8_length(text), pa.float64())
     return pc.if_else(pc.equal(total, 0), 0.0, pc.subtract(1.0, pc.divide(left, pc.max_element_wise(total, 1.0))))
 
@@ -114,12 +123,14 @@ def ungarbled(text: pa.Array) -> pa.Array:
 
 
 def in_order(messages: pa.ChunkedArray, media: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-    """Per sample: do its parts show media 0, 1, 2, ... to the last, each once?"""
+    """Per sample: do its parts show media 0, 1, 2, ... to the last, apart from those shown again?"""
     turns = messages.combine_chunks()
     parts = turns.flatten().field("parts")
     shown = parts.flatten().field("media")
     row = owners(turns)[owners(parts)][owners(shown)]
     index = shown.flatten().to_numpy(zero_copy_only=False)
+    new = first_shown(row, index)
+    row, index = row[new], index[new]
     count = np.bincount(row, minlength=len(messages))
     expected = np.arange(len(row)) - (np.cumsum(count) - count)[row]
     wrong = np.bincount(row[index != expected], minlength=len(messages))

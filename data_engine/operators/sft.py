@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from data_engine import taxonomy
-from data_engine.describe import Turns, owners
+from data_engine.describe import Turns, first_shown, owners
 from data_engine.operators.base import Operator, reasons
 from data_engine.words import folded
 
@@ -69,7 +69,9 @@ def turn_faults(turns: Turns) -> pa.Array:
 
 
 class MediaReference(Operator):
-    """Drops samples whose media and their places in the text do not agree: each shown once, in order, none missing.
+    """Drops samples whose media and their places in the text do not agree: each shown, in order, none missing.
+
+    A medium may be shown again later; the first times are in order.
 
     Unless `allow_unseen`, also texts that speak of a picture ("in the image", 图中) though none is shown.
     """
@@ -108,13 +110,14 @@ def reference_faults(batch: pa.Table) -> pa.Array:
     shown = references.flatten().to_numpy(zero_copy_only=False)
     available = pc.fill_null(pc.list_value_length(batch["media"]), 0).to_numpy(zero_copy_only=False)
     wild = (shown < 0) | (shown >= available[row])
-    used = np.bincount(row[~wild], minlength=len(batch))
-    first = np.concatenate([[True], row[1:] != row[:-1]])[: len(row)]
-    jumps = np.where(first, shown != 0, np.diff(shown, prepend=0) != 1)
+    new = first_shown(row, shown)
+    used = np.bincount(row[new][~wild[new]], minlength=len(batch))
+    first = np.concatenate([[True], row[new][1:] != row[new][:-1]])[: len(new)]
+    jumps = np.where(first, shown[new] != 0, np.diff(shown[new], prepend=0) != 1)
     faults = {
         "reference to a medium that is not there": np.unique(row[wild]),
         "a medium is never shown": np.flatnonzero(used < available),
-        "media shown out of order": np.unique(row[jumps]),
+        "media shown out of order": np.unique(row[new][jumps]),
     }
     result = pa.nulls(len(batch), pa.string())
     for reason, broken in reversed(faults.items()):
@@ -142,7 +145,7 @@ class TaskType(Operator):
         turns = Turns(batch["messages"])
         question, answer = (turns.joined(pa.array([role])) for role in ("user", "assistant"))
         words = _topics(self.topics)
-        topic = words.of(question) if words else pa.array(["other"] * len(batch))
+        topic = words.of(question) if words else pa.array(["other"] * len(batch), pa.string())
         task = pc.fill_null(batch["task"].combine_chunks(), "")
         return {"task_type": taxonomy.task_types(task, question, answer, topic)}
 

@@ -62,7 +62,7 @@ class WebText(Operator):
     """
 
     looks_at: ClassVar[tuple[str, ...]] = text_scan.COLUMNS
-    rules: tuple[Rule, ...] = ("gopher_quality", "gopher_repetition", "fineweb")
+    rules: tuple[Rule, ...] = Field(default=("gopher_quality", "gopher_repetition", "fineweb"), min_length=1)
     spaced: Thresholds = Thresholds()
     han: Thresholds = HAN
     min_han_share: float = Field(default=0.3, ge=0, le=1)

@@ -5,7 +5,7 @@ The side-car's first line is the caption in English; a line `zh_CN.utf8=...` is 
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import Field, field_validator
@@ -67,7 +67,7 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """One sample per language: the image, a prompt in that language, the caption."""
     path = path_of(root, unit)
-    sidecar = path.with_suffix(".txt")
+    sidecar = path_of(root, str(PurePosixPath(unit).with_suffix(".txt")))
     try:
         captions = parse_sidecar(sidecar.read_text(encoding="utf-8"))
     except FileNotFoundError:

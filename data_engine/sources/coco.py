@@ -16,7 +16,7 @@ import orjson
 from pydantic import Field
 
 from data_engine import grounding
-from data_engine.media import MediaError, MediaStore, open_image
+from data_engine.media import MediaError, MediaStore, open_image, upright_size
 from data_engine.recipe import Source
 from data_engine.sample import Media, Sample, assistant, user
 from data_engine.sources.common import (
@@ -58,11 +58,12 @@ class CocoOptions(Strict):
 
 @dataclass(slots=True)
 class Index:
-    """A file's images in order, annotations by image, names of categories, and what belongs to no image."""
+    """A file's images in order, annotations by image, names of categories, licences, and what belongs to no image."""
 
     images: list[dict[str, Any]] = field(default_factory=list)
     annotations: dict[Any, list[dict[str, Any]]] = field(default_factory=dict)
     categories: dict[Any, str] = field(default_factory=dict)
+    licences: dict[Any, str] | None = None
     faults: list[tuple[str, str, str]] = field(default_factory=list)
     """(what, field, reason)"""
 
@@ -93,6 +94,8 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
     for image in index.images[start:end]:
         where = f"{name}#image={image['id']}"
         try:
+            own = source.model_copy(update={"licence": _licence(image, index.licences) or source.licence})
+            partial = _not_exhaustive(image)
             key, size = _picture(image, folder_of(root), options, store)
         except RecordError as error:
             yield error.at(corpus, where)
@@ -100,12 +103,12 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
         for category, annotations in _by_category(index.annotations.get(image["id"], [])).items():
             at = f"{where}/category={category}"
             try:
-                if category in (image.get("not_exhaustive_category_ids") or []):
+                if category in partial:
                     raise RecordError("category_id", "not every object of it is annotated")
                 text = _name(index, category)
                 shapes = _shapes(annotations, size, options.shape, grounding.Label(text))
                 messages = (user(image_part(), pick(PROMPTS, at).format(text)), assistant(grounding.render(shapes)))
-                yield make_sample(corpus, source, messages, [Media("image", key)], origin=at)
+                yield make_sample(corpus, own, messages, [Media("image", key)], origin=at)
             except (RecordError, grounding.GroundingError) as error:
                 yield Quarantined(corpus, at, getattr(error, "field", "segmentation"), str(error))
         if not index.annotations.get(image["id"]):
@@ -129,6 +132,8 @@ def _load_version(path: Path, size: int, modified: int) -> Index:  # noqa: ARG00
     except orjson.JSONDecodeError as error:
         index.faults.append(("", "json", f"not JSON: {error.msg}" if size else "empty file"))
         return index
+    except OSError as error:
+        return Index(faults=[("", "file", f"cannot be read: {error}")])
     tables = {name: data.get(name) if isinstance(data, dict) else None for name in ("images", "categories")}
     tables["annotations"] = data.get("annotations") if isinstance(data, dict) else None
     for name, rows in tables.items():
@@ -138,6 +143,8 @@ def _load_version(path: Path, size: int, modified: int) -> Index:  # noqa: ARG00
     index.categories = {
         row["id"]: row["name"] for row in _objects(index, "category", tables["categories"], "id", "name")
     }
+    if isinstance(data.get("licenses"), list):
+        index.licences = {row["id"]: _licence_text(row) for row in _objects(index, "license", data["licenses"], "id")}
     seen: set[Any] = set()
     for row in _objects(index, "image", tables["images"], "id", "file_name"):
         if row["id"] in seen:
@@ -164,6 +171,31 @@ def _objects(index: Index, what: str, rows: Any, *keys: str) -> Iterator[dict[st
             yield row
 
 
+def _licence_text(row: dict[str, Any]) -> str:
+    """A licence's name; its address where that says more: COCO's own names lack the version."""
+    name, url = (str(row[key]).strip() if isinstance(row.get(key), str) else "" for key in ("name", "url"))
+    return url if "creativecommons.org/" in url else name or url
+
+
+def _licence(image: dict[str, Any], known: dict[Any, str] | None) -> str:
+    """What the image's `license` names, by its id in `licenses` or as text; empty if it says nothing."""
+    given = image.get("license")
+    if given is None or (known is None and not isinstance(given, str)):
+        return ""
+    if isinstance(given, int | str) and given in (known or {}):
+        return (known or {})[given]
+    if isinstance(given, str):
+        return given.strip()
+    raise RecordError("license", f"no licence {str(given)[:40]!r} in `licenses`")
+
+
+def _not_exhaustive(image: dict[str, Any]) -> list[Any]:
+    found = image.get("not_exhaustive_category_ids")
+    if found is not None and not isinstance(found, list):
+        raise RecordError("not_exhaustive_category_ids", "must be a list of ids of categories")
+    return found or []
+
+
 def _picture(
     image: dict[str, Any], folder: Path, options: CocoOptions, store: MediaStore
 ) -> tuple[str, tuple[int, int]]:
@@ -171,7 +203,7 @@ def _picture(
     key = put_image_file(f"{options.images}/{image['file_name']}", folder, store)
     try:
         with open_image(store.read(key)) as picture:
-            size = picture.size[::-1] if picture.getexif().get(0x0112, 1) > 4 else picture.size  # stored lying
+            size = upright_size(picture)
     except (MediaError, OSError) as error:
         raise RecordError("image", str(error)) from error
     claimed = image.get("width", size[0]), image.get("height", size[1])
@@ -220,7 +252,9 @@ def _are_numbers(values: Any, at_least: int) -> TypeGuard[list[float]]:
     return (
         isinstance(values, list)
         and len(values) >= at_least
-        and all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+        and all(
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values
+        )
     )
 
 

@@ -12,6 +12,7 @@ A reader module has two functions:
 import gzip
 import hashlib
 import io
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ MAX_RECORD = 50_000_000
 BOMB_BYTES, BOMB_RATIO = 256_000_000, 200
 """A gzip that gives more than this, and this many times its own size, is a bomb; text packs 3 to 20 times."""
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v"})
+
+_NOT_UTF8 = re.compile(r"\\x[0-9a-f]{2}")
 
 Options = TypeVar("Options", bound=BaseModel)
 
@@ -87,12 +90,18 @@ def inside(root: Path, relative: str) -> Path:
 
 
 def path_of(root: Path, name: str) -> Path:
-    """A file of the corpus by its name in a unit. Raises RecordError for a link that leads out of the corpus."""
+    """A file of the corpus by its name in a unit.
+
+    Raises RecordError for a link that leads out of the corpus, and for a name that is not UTF-8 (see `files`).
+    """
     try:
         inside(folder_of(root), name)
     except ValueError as error:
         raise RecordError("file", str(error)) from error
-    return folder_of(root) / name
+    path = folder_of(root) / name
+    if _NOT_UTF8.search(name) and not path.exists():
+        raise RecordError("file", "its name is not UTF-8; rename it")
+    return path
 
 
 def quarantining(read: Reader) -> Reader:
@@ -107,7 +116,7 @@ def quarantining(read: Reader) -> Reader:
         except RecordError as error:
             yield error.at(corpus, unit)
         except OSError as error:
-            yield Quarantined(corpus, unit, "file", f"cannot be read: {error}")
+            yield Quarantined(corpus, unit, "file", f"cannot be read, or not further: {error}")
 
     return guarded
 
@@ -120,15 +129,20 @@ def folder_of(root: Path) -> Path:
 def files(root: Path, suffixes: Collection[str]) -> list[str]:
     """Files below `root` with these suffixes (a `.gz` behind them is looked through), sorted, relative to it.
 
+    A name that is not UTF-8 is given as it can be written, its other bytes as `\\xff`: reading it says so.
     Raises RecipeError if `root` is not there, or holds no such file.
     """
     if not root.exists():
         raise RecipeError(f"{root}: no such file or folder; correct the source's path or fetch the corpus")
     found = [root] if root.is_file() else [path for path in root.rglob("*") if path.is_file() or _leads_nowhere(path)]
-    names = [path.relative_to(folder_of(root)).as_posix() for path in found if _suffix(path) in suffixes]
+    names = [_shown(path.relative_to(folder_of(root)).as_posix()) for path in found if _suffix(path) in suffixes]
     if not names:
         raise RecipeError(f"{root}: holds no file with a suffix of {', '.join(sorted(suffixes))}")
     return sorted(names)
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _leads_nowhere(path: Path) -> bool:

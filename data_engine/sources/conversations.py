@@ -3,9 +3,9 @@
 A row holds `conversations` (or `messages`): turns of `from`/`value` or `role`/`content`; `image` (or
 `images`) holds a path or a list of paths relative to the source's folder (in Parquet also the image
 itself, as `{bytes, path}`), shown where the text says `<image>` (before the first turn if it says so
-nowhere). `task`, `licence` and `attribution` of a row go before the source's own. `trials` are sampled answers,
-`[{"correct": true, "tokens": 120}, …]`, from which difficulty is told. Other keys are ignored. A row without an
-image counts as text in the mixture.
+nowhere). `task`, `licence` (or `license`) and `attribution` of a row go before the source's own. `trials` are
+sampled answers, `[{"correct": true, "tokens": 120}, …]`, from which difficulty is told. Other keys are ignored. A row
+without an image counts as text in the mixture.
 """
 
 import re
@@ -41,9 +41,11 @@ ROLES: dict[str, Role] = {
     "system": "system",
 }
 RIGHTS = ("task", "licence", "attribution")
-COLUMNS = ("conversations", "messages", "image", "images", "video", "videos", "trials", *RIGHTS)
+COLUMNS = ("conversations", "messages", "image", "images", "video", "videos", "trials", "license", *RIGHTS)
 PARTITION_UNITS = 64
 """Units that one partition may hold: about 32 MB of JSON, a few hundred MB of samples."""
+MAX_TOKENS = 2**31 - 1
+"""Of a sampled answer: the table keeps 32 bits."""
 _TAG = re.compile(r"\n?<image>\n?")
 
 
@@ -85,32 +87,50 @@ def _put_file(image: str, folder: Path, store: Any) -> str:
 
 def sample_of(row: dict[str, Any], keys: Sequence[str], corpus: str, source: Source, origin: str) -> Sample:
     """The row as a sample that shows the images `keys`, in their order. Raises RecordError."""
-    task, licence, attribution = (_right(row, name, getattr(source, name)) for name in RIGHTS)
+    task, attribution = (_right(row, name, getattr(source, name)) for name in ("task", "attribution"))
     return Sample(
         corpus=corpus,
         modality=source.modality if keys else "text",
         task=task,
         messages=parse_messages(row, len(keys)),
         media=tuple(Media("image", key) for key in keys),
-        licence=licence,
+        licence=_licence(row, source.licence),
         attribution=attribution,
         source=source.path,
         origin=origin,
         group=keys[0] if keys else origin,
-        trials=_trials(row.get("trials") or ()),
+        trials=_trials([] if row.get("trials") is None else row["trials"]),
     )
 
 
 def _trials(value: Any) -> tuple[Trial, ...]:
-    try:
-        return tuple([Trial(bool(trial["correct"]), int(trial["tokens"])) for trial in value])
-    except (TypeError, KeyError, ValueError) as error:
-        raise RecordError("trials", "must be a list of {correct, tokens}") from error
+    if not isinstance(value, list):
+        raise RecordError("trials", "must be a list of {correct, tokens}")
+    return tuple([_trial(item) for item in value])
+
+
+def _trial(item: Any) -> Trial:
+    if not isinstance(item, dict):
+        raise RecordError("trials", f"a trial must be an object, not a {type(item).__name__}")
+    correct, tokens = item.get("correct"), item.get("tokens")
+    if not isinstance(correct, int) or correct not in {0, 1}:
+        raise RecordError("trials", f"`correct` must be true, false, 1 or 0, is {str(correct)[:40]!r}")
+    if not isinstance(tokens, int) or isinstance(tokens, bool) or not 0 <= tokens <= MAX_TOKENS:
+        raise RecordError(
+            "trials", f"`tokens` must be a whole number from 0 to {MAX_TOKENS:,}, is {str(tokens)[:40]!r}"
+        )
+    return Trial(bool(correct), tokens)
 
 
 def _right(row: dict[str, Any], name: str, default: str) -> str:
     value = row.get(name)
     return default if value is None else clean_text(value, name)
+
+
+def _licence(row: dict[str, Any], default: str) -> str:
+    """By either spelling; where both are given, both hold."""
+    given = [clean_text(row[name], name) for name in ("licence", "license") if row.get(name) is not None]
+    return ", ".join(dict.fromkeys(given)) or default
 
 
 def image_values(row: dict[str, Any]) -> list[str | bytes]:

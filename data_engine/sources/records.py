@@ -7,6 +7,7 @@ Where a row is: `file.jsonl:7` (lines from 1) in a file's first unit and in a gz
 (its first byte, from 0) in later units; `file.json[16]` and `file.parquet[16]` (rows from 0).
 """
 
+import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -37,7 +38,7 @@ def units(root: Path, unit_bytes: int) -> list[str]:
     found: list[str] = []
     for name in files(root, SUFFIXES):
         path = folder_of(root) / name
-        if path.suffix.lower() == ".gz" or not path.exists():
+        if path.suffix.lower() == ".gz" or not os.access(path, os.R_OK):
             found.append(name)
         elif path.suffix.lower() == ".jsonl":
             found += [f"{name}@{start}-{end}" for start, end in line_ranges(path, unit_bytes)]

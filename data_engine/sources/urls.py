@@ -4,7 +4,7 @@ Columns, in any of these spellings: `url` `URL`; `caption` `TEXT` `text` `alt_te
 `md5` (a download must have it), `width` and `height` (it must have these), `licence` `license`. Others are ignored.
 
 What was downloaded, and what is refused for good, is noted in the store under the address: a run that is
-interrupted, or repeated, asks for neither again. Time-outs and servers' faults are asked for anew by the next run.
+interrupted, or repeated, asks for neither again. For time-outs and servers' faults see `UrlOptions.attempt`.
 """
 
 import hashlib
@@ -54,10 +54,14 @@ Row = dict[str, Any]
 
 
 class UrlOptions(Manners):
-    """Besides the manners: `workers` downloads at a time, and `unit_rows` of a Parquet file read together."""
+    """Besides the manners: `workers` downloads at a time, and `unit_rows` of a Parquet file read together.
+
+    `attempt`: a higher number makes the next run read the tables anew, which asks again for what gave no answer.
+    """
 
     workers: int = Field(default=16, ge=1, le=256)
     unit_rows: int = Field(default=1000, ge=1)
+    attempt: int = Field(default=1, ge=1)
 
 
 def units(root: Path, options: dict[str, Any]) -> list[str]:

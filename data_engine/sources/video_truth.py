@@ -18,7 +18,6 @@ from data_engine.sources.common import (
     Quarantined,
     RecordError,
     files,
-    folder_of,
     make_sample,
     parse_options,
     path_of,
@@ -95,7 +94,7 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
         yield Quarantined(corpus, unit, "video", reason)
     else:
         films = [
-            Film(store.put_file(folder_of(root) / name), seconds, options.names.get(name, {}))
+            Film(store.put_file(path_of(root, name)), seconds, options.names.get(name, {}))
             for name, seconds in good.items()
         ]
         for index in range(*map(int, span.split("-"))):

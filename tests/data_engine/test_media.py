@@ -6,9 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, features
 
 from data_engine.media import MediaError, MediaStore, decode_image, shrink, shrunk
+from data_engine.probe import probe_image
+from model import visual_tokens as vt
 from tests.data_engine.sources.helpers import huge_png
 
 
@@ -88,6 +92,68 @@ def test_shrink_keeps_the_shape_it_promises_and_never_enlarges() -> None:
     pixels = np.zeros((120, 300, 3), np.uint8)
     assert shrink(pixels, 100).shape[:2] == shrunk(120, 300, 100) == (40, 100)
     assert shrink(pixels, 1000) is pixels and shrink(pixels, None) is pixels
+
+
+@given(st.integers(1, 12_000), st.integers(1, 12_000), st.integers(1, 600))
+def test_shrinking_never_makes_a_strip_that_the_model_refuses(height: int, width: int, side: int) -> None:
+    if max(height, width) <= vt.MAX_ASPECT_RATIO * min(height, width):
+        small = shrunk(height, width, side)
+        assert max(small) <= max(side, min(small)) and vt.image_size(*small, vt.VisualBudget())
+
+
+FRAMES = [Image.fromarray(np.random.default_rng(n).integers(0, 255, (24, 32, 3), dtype=np.uint8)) for n in range(3)]
+MORE: dict[str, Any] = {"save_all": True, "append_images": FRAMES[1:]}
+EXIF = Image.Exif()
+EXIF[0x0112] = 6
+WHOLE = {
+    **{kind: encoded(FRAMES[0], kind) for kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "DDS", "JPEG2000")},
+    **{f"{kind} of frames": encoded(FRAMES[0], kind, **MORE) for kind in ("PNG", "GIF", "WEBP", "TIFF", "MPO")},
+    **{f"TIFF {name}": encoded(FRAMES[0], "TIFF", compression=f"tiff_{name}") for name in ("lzw", "adobe_deflate")},
+    **{kind: encoded(FRAMES[0], kind) for kind in ("PPM", "TGA", "PCX", "SGI", "ICO")},
+    "JPEG with EXIF": encoded(FRAMES[0], "JPEG", exif=EXIF),
+    "palette": encoded(FRAMES[0].convert("P"), "PNG", transparency=0),
+    **({"AVIF": encoded(FRAMES[0], "AVIF")} if features.check("avif") else {}),
+}
+
+
+def pixels_or_reason(data: bytes) -> str | None:
+    """The reason why these bytes are no image, or None; whatever else is raised fails the test."""
+    try:
+        probe_image(data)
+    except MediaError as error:
+        return str(error)
+    return None
+
+
+@settings(max_examples=500)
+@given(
+    st.sampled_from(sorted(WHOLE)),
+    st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=20),
+    st.just(1.0) | st.floats(0, 1),
+)
+def test_damage_of_any_kind_is_told_and_nothing_else_is_raised(
+    kind: str, edits: list[tuple[float, int]], cut: float
+) -> None:
+    data = bytearray(WHOLE[kind])
+    for place, byte in edits:
+        data[int(place**3 * len(data))] = byte  # oftener near the beginning, where the structure is
+    assert pixels_or_reason(bytes(data[: int(cut * len(data))])) != ""
+
+
+@pytest.mark.parametrize("kind", sorted(WHOLE))
+def test_a_file_that_ends_anywhere_is_told(kind: str) -> None:
+    whole = WHOLE[kind]
+    assert pixels_or_reason(whole) is None
+    reasons = [pixels_or_reason(whole[:size]) for size in range(0, len(whole), 1 + len(whole) // 80)]
+    assert reasons[0] == "empty file" and "" not in reasons
+
+
+@pytest.mark.parametrize("kind", sorted(WHOLE))
+def test_a_byte_of_the_header_that_is_wrong_is_told_or_harmless(kind: str) -> None:
+    whole = WHOLE[kind]
+    for place in range(min(200, len(whole))):
+        damaged = whole[:place] + bytes([whole[place] ^ 0x91]) + whole[place + 1 :]
+        assert pixels_or_reason(damaged) != ""
 
 
 def test_the_store_keeps_content_once_under_its_hash(tmp_path: Path) -> None:

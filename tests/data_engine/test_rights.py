@@ -83,6 +83,73 @@ def test_some_choice_of_alternatives_must_be_permitted(
     assert (rights.refusal(licence, Rights(allowed=allowed, refused=refused)) is None) is usable
 
 
+NC = Rights(refused=["CC-BY-NC*"])
+
+
+@pytest.mark.parametrize(
+    "licence",
+    [
+        "CC BY-NC 4.0",
+        "cc_by_nc_4.0",
+        "CC-BY-NC v4.0",
+        "Attribution-NonCommercial-ShareAlike License",
+        "Creative Commons Attribution Non-Commercial No-Derivs v4.0",
+        "Creative Commons Attribution-NonCommercial 4.0 International (CC BY-NC 4.0)",
+        "https://creativecommons.org/licenses/by-nc/4.0/",
+        "http://www.creativecommons.org/licenses/by-nc-sa/2.0/deed.en",
+        *(f"MIT{mark}CC-BY-NC-4.0" for mark in (" / ", "/", "+", " + ", " & ", ";", " and ", "，", "|")),
+        "(MIT OR Apache-2.0) AND CC-BY-NC-4.0",
+        "CC-BY-NC-4.0 OR CC BY-NC-SA 4.0",
+        "https://example.org/terms/MIT, CC BY NC 3.0",
+    ],
+)
+def test_no_spelling_slips_through_a_refused_pattern(licence: str) -> None:
+    assert rights.refusal(licence, NC) is not None
+
+
+@pytest.mark.parametrize(
+    ("licence", "policy"),
+    [
+        ("https://creativecommons.org/licenses/by/4.0/", Rights(allowed=["CC-BY-4.0"])),
+        ("https://creativecommons.org/publicdomain/zero/1.0/", Rights(allowed=["CC0-*"])),
+        ("MIT OR CC-BY-NC-4.0", NC),
+        ("Apache License, Version 2.0", Rights(allowed=["Apache-2.0"])),
+        ("The MIT License", Rights(allowed=["mit"])),
+        ("https://example.org/a/b", Rights(allowed=["https://example.org/*"])),
+        ("teacher:maker/model-1", Rights.model_validate({"teachers": {"maker/model-1": TEACHERS["Open-1"]}})),
+    ],
+)
+def test_a_permitted_licence_is_known_by_its_other_spellings(licence: str, policy: Rights) -> None:
+    assert rights.refusal(licence, policy) is None
+
+
+def test_or_later_is_no_alternative() -> None:
+    for licence in ("GPL-2.0 or later", "GPL v2 or any later version", "GPL-2.0-or-later"):
+        assert rights.refusal(licence, Rights(refused=["GPL-*"])) is not None
+
+
+TERMS = st.lists(st.sampled_from(["by", "nc", "sa", "nd"]), min_size=1, max_size=4, unique=True)
+LONG = {"by": "Attribution", "nc": "NonCommercial", "sa": "ShareAlike", "nd": "NoDerivatives"}
+
+
+@given(TERMS, st.sampled_from(["1.0", "2.0", "4.0"]), st.sampled_from("- _"))
+def test_every_spelling_has_one_plain_name(terms: list[str], version: str, mark: str) -> None:
+    terms = ["by", *(term for term in terms if term != "by")]
+    plain = f"CC-{'-'.join(terms).upper()}-{version}"
+    spellings = [
+        mark.join(["cc", *terms, version]),
+        f"CC {'-'.join(terms)} v{version}",
+        f"https://creativecommons.org/licenses/{'-'.join(terms)}/{version}/legalcode",
+        f"Creative Commons {'-'.join(LONG[term] for term in terms)} {version} International License",
+    ]
+    assert {rights.plain_name(spelling) for spelling in (*spellings, plain)} == {plain}
+
+
+@given(st.text("aAcCbByY nN-_*.,0124/()V", max_size=20) | st.sampled_from(NAMES))
+def test_a_plain_name_stays_as_it_is(name: str) -> None:
+    assert rights.plain_name(rights.plain_name(name)) == rights.plain_name(name)
+
+
 @given(st.text())
 def test_no_licence_string_breaks_the_reader(licence: str) -> None:
     names = [name for alternatives in rights.clauses(licence) for name in alternatives]

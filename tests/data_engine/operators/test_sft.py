@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_engine import sample as samples
 from data_engine import taxonomy
-from data_engine.operators.sft import Difficulty, MediaReference, TurnOrder
+from data_engine.operators.sft import Difficulty, MediaReference, TaskType, TurnOrder
 from data_engine.sample import Media, Message, Part, Sample, Trial, assistant, document, user
 from data_engine.taxonomy import Topics, vocabulary
 
@@ -64,7 +66,10 @@ def test_a_slice_is_judged_like_a_whole() -> None:
         (([0],), 2, "a medium is never shown"),
         (([1], [0]), 2, "media shown out of order"),
         (([0], [2]), 2, "reference to a medium that is not there"),
-        (([0], [0]), 1, "media shown out of order"),
+        (([0], [0]), 1, None),
+        (([0], [1], [0]), 2, None),
+        (([0], [0]), 2, "a medium is never shown"),
+        (([1], [0], [1]), 2, "media shown out of order"),
     ],
 )
 def test_references(parts: tuple[list[int], ...], media: int, fault: str | None) -> None:
@@ -78,6 +83,25 @@ def test_a_picture_that_is_spoken_of_must_be_there(words: str) -> None:
     measures = pa.table(MediaReference().measure(batch((user(words), assistant("a")))))
     assert MediaReference().decide(measures).to_pylist() == ["speaks of a picture that is not there"]
     assert MediaReference(allow_unseen=True).decide(measures).to_pylist() == [None]
+
+
+@given(st.lists(st.tuples(st.lists(st.integers(-1, 4), max_size=5), st.integers(0, 4)), min_size=1, max_size=5))
+def test_references_by_brute_force(rows: list[tuple[list[int], int]]) -> None:
+    def fault(shown: list[int], count: int) -> str | None:
+        if any(not 0 <= index < count for index in shown):
+            return "reference to a medium that is not there"
+        if set(shown) != set(range(count)):
+            return "a medium is never shown"
+        return None if list(dict.fromkeys(shown)) == list(range(count)) else "media shown out of order"
+
+    table = pa.concat_tables(
+        [batch((user(*(Part("image", media=(i,)) for i in shown), "q"),), media=count) for shown, count in rows]
+    )
+    assert MediaReference().measure(table)["reference_fault"].to_pylist() == [fault(*row) for row in rows]
+
+
+def test_an_empty_part_without_topics_has_types_too() -> None:
+    assert TaskType(num_topics=0).measure(batch())["task_type"].to_pylist() == []
 
 
 def test_difficulty_is_the_formula_and_drops_what_is_too_easy() -> None:

@@ -139,3 +139,8 @@ def test_c4_rules() -> None:
     assert verdict(GOOD + " Lorem Ipsum dolor.", rules=("c4",)) == "c4: lorem ipsum"
     assert verdict("One sentence only.", rules=("c4",)) == "c4: too few sentences"
     assert verdict(GOOD.replace(". ", ".\n"), rules=("c4",), spaced=Thresholds(min_sentences=6)) is None
+
+
+def test_no_rule_at_all_is_a_wrong_recipe() -> None:
+    with pytest.raises(ValueError, match="rules"):
+        WebText.model_validate({"rules": []})

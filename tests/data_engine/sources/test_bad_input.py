@@ -3,19 +3,26 @@
 import gzip
 import io
 import json
+import os
 import tarfile
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from data_engine import ingest
+from data_engine import catalog, ingest
+from data_engine import tables as data_tables
+from data_engine.cli import app
+from data_engine.curate import curate
 from data_engine.media import MAX_PIXELS, MediaError
 from data_engine.operators.caption import Resolution
 from data_engine.probe import probe_image
-from data_engine.recipe import Corpus, Source
+from data_engine.recipe import Corpus, Source, load_recipe
 from data_engine.sources import (
     captions,
     coco,
@@ -164,6 +171,103 @@ def test_a_whole_ingest_of_bad_input_counts_every_record(root, tmp_path):
         ("c", "a.tar#1", "caption"),
         ("c", "a.tar#../2.png", "member"),
     }
+
+
+def corpus_of(reader: ModuleType) -> Corpus:
+    name = reader.__name__.rpartition(".")[2]
+    return Corpus(corpus="c", sources=[Source(format=name, path=".", modality="image", task="t", licence="MIT")])
+
+
+@pytest.mark.parametrize(("reader", "name"), [item for item in FILES if item[0] is not video_truth], ids=str)
+def test_a_name_that_is_not_utf8_costs_its_file_and_no_other(reader, name, root, tmp_path):
+    beside = os.fsencode(root) + b"/\xff\xfe" + name.removeprefix("a").encode()
+    with open(beside, "wb") as file:  # noqa: PTH123 - a Path holds no bytes
+        file.write(b"x")
+    (root / name).write_bytes(b"y")
+    corpus = corpus_of(reader)
+    ingest.fingerprint(corpus, root)
+    found = ingest.ingest_partition(ingest.list_units(corpus, root), corpus=corpus, root=root, store=tmp_path / "store")
+    told = [row for row in found["quarantine"].to_pylist() if row["locator"].startswith(r"\xff\xfe.")]
+    assert [(row["field"], row["reason"]) for row in told] == [("file", "its name is not UTF-8; rename it")]
+    assert len(found["quarantine"]) + len(found["samples"]) > 1  # the other is met too
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"), [("absent", "no such file or folder"), ("../../etc", "leaves the corpus folder")]
+)
+def test_a_path_that_is_not_there_or_climbs_out_is_a_wrong_recipe_in_one_line(path, reason, root, tmp_path):
+    source = {"format": "text", "path": path, "modality": "text", "task": "t", "licence": "MIT"}
+    (tmp_path / "r.yaml").write_text(json.dumps({"root": str(root), "corpus": "c", "sources": [source]}))
+    told = CliRunner().invoke(app, ["curate", str(tmp_path / "r.yaml"), "--out", str(tmp_path / "run")])
+    assert told.exit_code == 2 and told.stderr.count("\n") == 1
+    assert told.stderr.startswith("corpora.c.sources.path: ") and reason in told.stderr
+
+
+def test_a_reader_that_breaks_says_that_the_rest_was_not_read(root, tmp_path, monkeypatch):
+    (root / "a.txt").write_text("words")
+    monkeypatch.setattr(text, "split_documents", lambda words, size: 1 / 0)
+    corpus = corpus_of(text)
+    found = ingest.ingest_partition(ingest.list_units(corpus, root), corpus=corpus, root=root, store=tmp_path / "store")
+    ((reason),) = found["quarantine"]["reason"].to_pylist()
+    assert reason == "ZeroDivisionError: division by zero; what else the unit holds was not read"
+
+
+def test_a_caption_behind_a_link_that_leads_out_is_not_read(root, store):
+    (root.parent / "secret.txt").write_text("A secret.")
+    for name in "ab":
+        (root / f"{name}.png").write_bytes(png())
+    (root / "a.txt").symlink_to(root.parent / "secret.txt")
+    (root / "b.txt").write_text("A square.")
+    good, bad = read_all(captions, root, store)
+    assert [sample.messages[1].text for sample in good] == ["A square."]
+    assert [(record.locator, "leaves the corpus folder" in record.reason) for record in bad] == [("a.png", True)]
+
+
+def test_pictures_behind_links_that_lead_out_are_not_read(root, store):
+    (root.parent / "secret.png").write_bytes(png(40, 40))
+    (root / "a.png").symlink_to(root.parent / "secret.png")
+    (root / "page.html").write_text("<p>Words.</p><img src='a.png'><img src='/a.png'>")
+    turns = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "That."}]
+    (root / "a.jsonl").write_text(json.dumps({"image": "a.png", "conversations": turns}))
+    (root / "a.tsv").write_text("question\tanswer\timage_path\nWhat?\tThat.\ta.png\n")
+    boxes = {"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}]}
+    boxes |= {"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "cat"}]}
+    (root / "a.json").write_text(json.dumps(boxes))
+    for reader, name in ((html, ""), (conversations, "a.jsonl"), (tables, ""), (coco, "")):
+        good, bad = read_all(reader, root / name, store)
+        assert bad and all("leaves the corpus folder" in record.reason for record in bad), reader
+        assert not any(sample.media for sample in good)
+    assert not store.root.exists()
+
+
+def test_a_strip_stops_no_run_and_pictures_at_the_limit_reach_the_end_of_a_run(root, tmp_path):
+    """One picture that no model can be shown is set aside and counted; one at the limit is shrunk and written."""
+    for name, size in {"fine": (60, 40), "strip": (900, 3), "narrow": (8000, 41)}.items():
+        (root / f"{name}.png").write_bytes(encoded(size, "PNG"))
+        (root / f"{name}.txt").write_text(f"A picture that is {name}.")
+    source = {"format": "captions", "path": ".", "modality": "image", "task": "t", "licence": "MIT"}
+    recipe = {"root": str(root), "corpus": "c", "sources": [source], "holdout": {"share": 0}}
+    recipe |= {"mixture": {"shares": {"image": 1.0}}}
+    (tmp_path / "r.yaml").write_text(json.dumps(recipe))
+    outcome = curate(load_recipe(tmp_path / "r.yaml"), tmp_path / "run", runner="local")
+    assert outcome.summary["corpora"]["c"] == {"ingested": 3, "kept": 2, "dropped": 0, "quarantined": 1}
+    (verdict,) = [row for row in all_rows(tmp_path / "run", "c") if row["status"] == "quarantined"]
+    assert verdict["origin"] == "strip.png#en"
+    assert verdict["reason"] == "900 x 3 pixels: one side is more than 200 times the other"
+
+
+def test_readings_are_wanted_of_pictures_only(root, tmp_path):
+    turns = [{"from": "human", "value": "One and one?"}, {"from": "gpt", "value": "Two."}]
+    (root / "a.jsonl").write_text(json.dumps({"conversations": turns}))
+    source = {"format": "conversations", "path": ".", "modality": "image", "task": "t", "licence": "MIT"}
+    recipe = {"root": str(root), "corpus": "c", "sources": [source], "target": "samples"}
+    (tmp_path / "r.yaml").write_text(json.dumps({**recipe, "operators": [{"ocr_agreement": {}}]}))
+    outcome = curate(load_recipe(tmp_path / "r.yaml"), tmp_path / "run", runner="local")
+    assert outcome.summary["corpora"]["c"]["kept"] == 1
+
+
+def all_rows(run: Path, corpus: str) -> list[dict[str, Any]]:
+    return data_tables.rows(catalog.steps(run)[f"dedup.{corpus}"] / "verdicts")
 
 
 def encoded(size: tuple[int, int], kind: str) -> bytes:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from data_engine import grounding
 from data_engine.sources import coco
@@ -84,6 +86,59 @@ def test_a_fault_spoils_its_category_and_nothing_else(annotation, field, reason,
     ((_, (found, why)),) = reasons(bad).items()
     assert found == field and reason in why
     assert ("annotation 2" in why) == (field != "category_id")
+
+
+@pytest.mark.parametrize("wrong", [5, "1", {"a": 1}, True])
+def test_a_wrong_type_costs_its_image_and_no_other(wrong, root, store):
+    images = [{"id": n, "file_name": "a.png"} for n in range(5)]
+    images[2]["not_exhaustive_category_ids"] = wrong
+    write(root, [{"image_id": n, "bbox": [0, 0, 9, 9]} for n in range(5)], images=images)
+    good, bad = read_all(coco, root, store, OPTIONS)
+    assert len(good) == 4
+    assert reasons(bad) == {
+        "boxes.json#image=2": ("not_exhaustive_category_ids", "must be a list of ids of categories")
+    }
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 300) | st.floats() | st.text(max_size=3) | st.just("a.png"),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["id", "name"]), inner, max_size=2),
+    max_leaves=6,
+)
+IMAGE = ("id", "file_name", "width", "height", "license", "not_exhaustive_category_ids")
+NOTE = ("id", "image_id", "category_id", "bbox", "segmentation", "iscrowd")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(st.sampled_from(IMAGE), ANY, max_size=1),
+    st.dictionaries(st.sampled_from(NOTE), ANY, max_size=1),
+    st.none() | st.lists(st.dictionaries(st.sampled_from(["id", "name", "url"]), ANY), max_size=2),
+    st.sampled_from(["box", "polygon"]),
+)
+def test_whatever_a_record_holds_the_others_are_read(root, store, image, note, licences, shape):
+    fine = {"bbox": [0, 0, 9, 9], "segmentation": [[0, 0, 9, 0, 9, 9]], "category_id": 1}
+    images = [{"id": "x", "file_name": "a.png", **image}, {"id": "y", "file_name": "a.png"}]
+    notes = [{"image_id": "x", **fine, **note}, {"image_id": "y", **fine}]
+    write(root, notes, images=images, licenses=licences)
+    assume("y" not in (image.get("id"), note.get("image_id")))
+    good, _ = read_all(coco, root, store, {**OPTIONS, "shape": shape})
+    assert "boxes.json#image=y/category=1" in [sample.origin for sample in good]
+
+
+def test_an_images_own_licence_goes_before_the_sources(root, store):
+    known = [
+        {"id": 1, "name": "Attribution-NonCommercial License", "url": "http://creativecommons.org/licenses/by-nc/2.0/"},
+        {"id": 2, "name": "No known copyright restrictions", "url": "http://flickr.com/commons/usage/"},
+        {"id": 3, "name": "", "url": ""},
+    ]
+    licences = [1, 2, 3, None, "CC-BY-NC-4.0", 9]
+    images = [{"id": n, "file_name": "a.png", "license": licence} for n, licence in enumerate(licences)]
+    write(root, [{"image_id": n, "bbox": [0, 0, 9, 9]} for n in range(len(licences))], images=images, licenses=known)
+    good, bad = read_all(coco, root, store, OPTIONS)
+    expected = [known[0]["url"], known[1]["name"], "MIT", "MIT", "CC-BY-NC-4.0"]
+    assert [sample.licence for sample in good] == expected
+    assert reasons(bad) == {"boxes.json#image=5": ("license", "no licence '9' in `licenses`")}
 
 
 def test_faults_of_images_and_references(root, store):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_engine.media import decode_image
+from data_engine.sample import Trial, to_table
 from data_engine.sources import conversations, records
 from data_engine.sources.common import MAX_RECORD, RecordError
 from tests.data_engine.sources.helpers import read_all
@@ -40,6 +41,49 @@ def test_champ_is_read_from_one_file(corpora, store):
     assert (len(good), bad) == (270, [])
     assert all(sample.messages[1].text.splitlines()[-1].startswith("Answer: ") for sample in good)
     assert len({sample.group for sample in good}) == 270
+
+
+def told_of(root: Path, store: Any, **more: Any) -> tuple[Any, Any]:
+    """The sample of a row with these keys, and (field, reason) if it is refused."""
+    (root / "rows.jsonl").write_text(json.dumps({"conversations": TURNS, **more}))
+    good, bad = read_all(conversations, root, store)
+    return (good or [None])[0], [(record.field, record.reason) for record in bad]
+
+
+@pytest.mark.parametrize("correct", [True, False, 1, 0])
+def test_a_trial_is_right_or_wrong_and_has_a_length(correct, root, store):
+    sample, bad = told_of(root, store, trials=[{"correct": correct, "tokens": 2**31 - 1}])
+    assert bad == [] and sample.trials == (Trial(bool(correct), 2**31 - 1),)
+    assert to_table([sample])["trials"].to_pylist() == [[{"correct": bool(correct), "tokens": 2**31 - 1}]]
+
+
+@pytest.mark.parametrize(
+    "trials",
+    [
+        *([{"correct": correct, "tokens": 7}] for correct in ("false", "no", 2, -1, 1.0, None, [])),
+        *([{"correct": True, "tokens": tokens}] for tokens in (3_000_000_000, -5, "7", 1.5, True, None)),
+        *([{"correct": True}], [3], "yes", {"correct": True}, 0, False),
+    ],
+)
+def test_a_trial_of_another_type_is_quarantined(trials, root, store):
+    sample, ((field, reason),) = told_of(root, store, trials=trials)
+    assert sample is None and field == "trials" and reason
+
+
+@pytest.mark.parametrize(
+    ("row", "licence"),
+    [
+        ({"license": "CC-BY-NC-4.0"}, "CC-BY-NC-4.0"),
+        ({"licence": "A", "license": "B"}, "A, B"),
+        ({"licence": "A", "license": "A"}, "A"),
+        ({"license": None}, "MIT"),
+    ],
+)
+def test_a_rows_licence_in_either_spelling_goes_before_the_sources(row, licence, root, store):
+    assert told_of(root, store, **row)[0].licence == licence
+    pq.write_table(pa.Table.from_pylist([{"messages": TURNS, **row}]), root / "rows.parquet")
+    (root / "rows.jsonl").unlink()
+    assert read_all(conversations, root, store)[0][0].licence == licence
 
 
 TURNS = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "That."}]

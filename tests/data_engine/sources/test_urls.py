@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_engine.curate import curate
 from data_engine.media import MediaStore
+from data_engine.recipe import Recipe
 from data_engine.sources import fetch, urls
+from tests.data_engine.sources import badserver
 from tests.data_engine.sources.badserver import BadServer
 from tests.data_engine.sources.helpers import png, read_all, reasons, source_for
 
@@ -111,6 +114,22 @@ def test_what_is_known_is_not_asked_for_again(root, store, server):
     store.path(key).unlink()
     third = read_all(urls, root, store, OPEN)
     assert third == first and "/fine" in server.asked
+
+
+def test_a_higher_attempt_asks_again_for_what_gave_no_answer_and_nothing_else(root, tmp_path, server, monkeypatch):
+    write(root / "a.csv", [{"url": f"{server.address}/{path}", "caption": "A square."} for path in ("fine", "broken")])
+
+    def run(attempt: int) -> tuple[int, list[str]]:
+        server.asked.clear()
+        options = {**OPEN, "retries": 0, "attempt": attempt}
+        source = {"format": "urls", "path": ".", "modality": "image", "task": "t", "licence": "MIT", "options": options}
+        recipe = Recipe.model_validate({"root": str(root), "corpus": "c", "sources": [source], "target": "samples"})
+        outcome = curate(recipe, tmp_path / "run", runner="local")
+        return outcome.summary["corpora"]["c"]["kept"], [path for path in server.asked if path != "/robots.txt"]
+
+    assert run(1) == (1, ["/fine", "/broken"]) and run(1) == (1, [])
+    monkeypatch.setitem(badserver.PAGES, "broken", badserver.PAGES["private"])  # the server is well again
+    assert run(1) == (1, []) and run(2) == (2, ["/broken"]) and run(2) == (2, [])
 
 
 def test_a_download_must_be_what_the_table_says(root, store, server):
