@@ -26,7 +26,7 @@ PASSES: Mapping[str, Any] = {
     "decontaminate": (decontaminate.Decontaminate, decontaminate.find),
 }
 # What the passes run besides their own module: a change there makes them run anew.
-_SHARED = ("rows", "components", "hamming", "minhash_kernels", "matching", "planted")
+_SHARED = ("rows", "components", "hamming", "minhash_signatures", "minhash_kernels", "matching", "planted")
 DROPS_SCHEMA = pa.schema([("row", pa.int64()), ("keeper", pa.string()), ("reason", pa.string())])
 
 
@@ -51,9 +51,10 @@ def earlier_parts(this: Curation, corpus: Corpus) -> list[Part]:
     """The kept rows of the earlier releases that the recipe names, in its order."""
     found = []
     for release in corpus.against:
-        folder = catalog.steps(Path(this.recipe.root, release))[f"dedup.{corpus.corpus}"]
+        steps = catalog.steps(Path(this.recipe.root, release))
+        folder, signed = steps[f"dedup.{corpus.corpus}"], steps.get(f"minhash.{corpus.corpus}")
         pairs = zip(tables.parts(folder / "samples"), tables.parts(folder / "measures"), strict=True)
-        found += [Part(samples, measures, earlier=True) for samples, measures in pairs]
+        found += [Part(samples, measures, earlier=True, signed=signed) for samples, measures in pairs]
     return found
 
 
