@@ -34,6 +34,7 @@ from strict_yaml import Strict
 
 Ints = npt.NDArray[np.int64]
 _BYTES_PER_ROW = 64  # while a range of a band is sorted or compared: hashes or rows, their order, and both once more
+_TOGETHER, _SMALL = 5, 64  # up to so many ranges are one unit of work if that takes no more MiB than this
 
 
 class MinHash(Strict):
@@ -101,14 +102,16 @@ def _clear(scratch: Path) -> None:
     shutil.rmtree(gone)
 
 
-def memory_plan(num_rows: int, memory_mb: int) -> tuple[int, int]:
-    """(ranges of hash values in which a band is taken, MiB that one of them takes), before any work.
+def memory_plan(num_rows: int, memory_mb: int) -> tuple[int, int, int]:
+    """(ranges of hash values in which a band is taken, how many of them a unit of work has, its MiB), before any work.
 
     A bucket is in one range: n copies of one text take 64 n bytes whatever the ranges. Besides, 2 MiB of sketches.
     """
     assert num_rows < 1 << 32
     ranges = max(1, -(-num_rows * _BYTES_PER_ROW // (memory_mb << 20)))
-    return ranges, -(-num_rows * _BYTES_PER_ROW // ranges >> 20)
+    need = -(-num_rows * _BYTES_PER_ROW // ranges)
+    together = max(1, min(_TOGETHER, (_SMALL << 20) // max(need, 1)))
+    return ranges, together, -(-need * together >> 20)
 
 
 def _share_buckets(
@@ -116,13 +119,13 @@ def _share_buckets(
 ) -> Ints:
     """Writes the buckets of two rows or more, band by band and range by range. Returns the rows in any of them."""
     np.save(scratch / "alive.npy", rows.alive)
-    ranges, need = memory_plan(len(rows), config.memory_mb)
+    ranges, together, need = memory_plan(len(rows), config.memory_mb)
     plan = {"rows": len(rows), "bands": config.layout[0], "ranges": ranges, "mib_a_worker": need}
     write_atomic(folder / "memory.json", json.dumps(plan).encode())
     cells = [(band, part) for band in range(config.layout[0]) for part in range(ranges)]
     units = pa.table({"band": [band for band, _ in cells], "range": [part for _, part in cells]})
     work = functools.partial(_bucket_partition, signatures=signatures, alive=scratch / "alive.npy", ranges=ranges)
-    this.partitions(f"minhash buckets, {need:,} MiB each", work, units, 1, scratch, "spark")
+    this.partitions(f"minhash buckets, {need:,} MiB each", work, units, together, scratch, "spark")
     shared = np.zeros(len(rows), bool)
     for file in tables.parts(scratch / "buckets"):
         shared[pq.read_table(file, columns=["row"])["row"].to_numpy()] = True
@@ -131,14 +134,16 @@ def _share_buckets(
 
 def _bucket_partition(units: pa.Table, *, signatures: Sequence[Path], alive: Path, ranges: int) -> dict[str, pa.Table]:
     """Rows by bucket, those of one by rising number; buckets are numbered, and those of one row left out."""
-    band, part = units["band"][0].as_py(), units["range"][0].as_py()
-    values, numbers = _band_values(signatures, f"b{band:02d}", np.load(alive, mmap_mode="r"), part, ranges)
-    order = np.argsort(values, kind="stable")
-    values = values[order]
-    first = np.concatenate([[True], values[1:] != values[:-1]])[: len(values)]
-    shared = ~(first & np.concatenate([first[1:], [True]])[: len(values)])
-    bucket = np.cumsum(first, dtype=np.uint32)[shared]
-    return {"buckets": pa.table({"row": numbers[order[shared]], "bucket": bucket})}
+    found, used = [], 0
+    for band, part in zip(units["band"].to_pylist(), units["range"].to_pylist(), strict=True):
+        values, rows = _band_values(signatures, f"b{band:02d}", np.load(alive, mmap_mode="r"), part, ranges)
+        order = np.argsort(values, kind="stable")
+        values = values[order]
+        first = np.concatenate([[True], values[1:] != values[:-1]])[: len(values)]
+        shared = ~(first & np.concatenate([first[1:], [True]])[: len(values)])
+        found.append(pa.table({"row": rows[order[shared]], "bucket": np.cumsum(first)[shared] + used}))
+        used += int(first.sum())
+    return {"buckets": pa.concat_tables(found)}
 
 
 def _band_values(
@@ -147,7 +152,7 @@ def _band_values(
     """The bucket hashes of one band, in one range of values, of rows that are alive and have words."""
     values, numbers, start = [np.empty(0, np.uint64)], [np.empty(0, np.uint32)], 0
     for file in signatures:
-        found = pq.read_table(file, columns=[name])[name].to_numpy()
+        found = pq.ParquetFile(file).read(columns=[name])[name].to_numpy()
         chosen = alive[start : start + len(found)] & (found != 0) & (found % np.uint64(ranges) == part)
         values.append(found[chosen])
         numbers.append((np.flatnonzero(chosen) + start).astype(np.uint32))
@@ -206,12 +211,15 @@ def _compare(config: MinHash, this: Curation, folder: Path, scratch: Path) -> No
 def _compare_partition(units: pa.Table, *, scratch: Path, threshold: float, reach: int) -> dict[str, pa.Table]:
     name = units["part"][0].as_py()
     found = pq.read_table(scratch / "buckets" / name)
-    rows, bucket = found["row"].to_numpy(), found["bucket"].to_numpy()
-    starts = np.flatnonzero(np.diff(bucket, prepend=0, append=0))
+    starts = np.flatnonzero(np.diff(found["bucket"].to_numpy(), prepend=0, append=0))
+    rows, members = np.unique(found["row"].to_numpy(), return_inverse=True)
+    del found
     place = np.searchsorted(np.load(scratch / "needed.npy", mmap_mode="r"), rows)
     sets, bounds = np.memmap(scratch / "sets.u64", np.uint64, "r"), np.load(scratch / "bounds.npy", mmap_mode="r")
-    edges = np.empty((len(rows), 2), np.uint32)
-    parent, sketches = np.arange(len(rows)), np.empty((reach + 1, kernels.MOST_WORDS), np.uint64)
+    begin, end = bounds[place], bounds[place + 1]
+    del place
+    edges, parent = np.empty((len(rows), 2), np.uint32), np.arange(len(rows))
+    sketches = np.empty((reach + 1, kernels.MOST_WORDS), np.uint64)
     salt = np.uint64(xxhash.xxh3_64_intdigest(name.encode()))
-    count = kernels.join_buckets(rows, starts, place, sets, bounds, threshold, reach, salt, parent, sketches, edges)
-    return {"edges": pa.table({"first": edges[:count, 0], "second": edges[:count, 1]})}
+    count = kernels.join_buckets(members, starts, sets, begin, end, threshold, reach, salt, parent, sketches, edges)
+    return {"edges": pa.table({"first": rows[edges[:count, 0]], "second": rows[edges[:count, 1]]})}

@@ -93,55 +93,58 @@ def similar(sets, start_a, end_a, start_b, end_b, threshold):  # type: ignore[no
 
 
 @numba.njit(cache=True)
-def join_buckets(rows, starts, place, sets, bounds, threshold, reach, salt, parent, sketches, edges):  # type: ignore[no-untyped-def]
-    """Writes a spanning forest of every bucket's similar texts to `edges` [N, 2] as rows; how many edges.
+def join_buckets(members, starts, sets, begin, end, threshold, reach, salt, parent, sketches, edges):  # type: ignore[no-untyped-def]
+    """Joins the similar texts of every bucket and writes the pairs that did, a forest, to `edges` [N, 2]; how many.
 
-    `starts` cuts `rows` into buckets; the set of rows[i] is sets[bounds[place[i]] : bounds[place[i] + 1]]. `parent`
-    [N] is 0, 1, 2, ... and `sketches` [reach + 1, words] is room to work in.
+    `starts` cuts `members` into buckets; the set of text i is sets[begin[i] : end[i]]. `parent` [N] is 0, 1, 2, ...
+    and `sketches` [reach + 1, words] is room to work in. What one bucket has joined, no other looks at again.
     """
     count = 0
     for bucket in range(len(starts) - 1):
-        low, high = starts[bucket], starts[bucket + 1]
-        left = high - low
-        order = np.arange(low, high)
-        if left > reach + 1:
-            for item in range(low + 1, high):
-                if _alike(sets, bounds, place[low], place[item], threshold):
-                    count = _link(parent, rows, low, item, edges, count)
+        order = members[starts[bucket] : starts[bucket + 1]]
+        first, left = order[0], 1
+        root = root_of(parent, first)
+        for item in order[1:]:
+            left += root_of(parent, item) != root
+        if left > 1 and len(order) > reach + 1:
+            for item in order[1:]:
+                if root_of(parent, item) != root_of(parent, first) and _alike(sets, begin, end, first, item, threshold):
+                    count = _link(parent, first, item, edges, count)
                     left -= 1
             if left > 1:
-                order = low + np.argsort(_rare(sets, bounds, place[low:high], salt), kind="mergesort")
+                order = order[np.argsort(_rare(sets, begin, end, order, salt), kind="mergesort")]
         if left > 1:
-            count = _join_near(order, left, rows, place, sets, bounds, threshold, reach, parent, sketches, edges, count)
+            count = _join_near(order, left, sets, begin, end, threshold, reach, parent, sketches, edges, count)
     return count
 
 
 @numba.njit(cache=True)
-def _join_near(order, left, rows, place, sets, bounds, threshold, reach, parent, sketches, edges, count):  # type: ignore[no-untyped-def]
+def _join_near(order, left, sets, begin, end, threshold, reach, parent, sketches, edges, count):  # type: ignore[no-untyped-def]
     """Compares each text with those up to `reach` before it, unless they are of one component already.
 
-    Two sketches differ in no more bits than the sets in shingles (a bitmap filter: Sandes et al. 2020; the sketch is
-    the odd sketch of Mitzenmacher et al. 2014), so what they rule out is ruled out for sure.
+    `left` is the most components that there can be. Two sketches differ in no more bits than the sets in shingles (a
+    bitmap filter: Sandes et al. 2020; the sketch is the odd sketch of Mitzenmacher et al. 2014), so what they rule out
+    is ruled out for sure.
     """
-    sketched, words = len(order) > SKETCHED, _words(bounds, place[order[0]])
-    words = min(words, sketches.shape[1])
+    sketched, words = len(order) > SKETCHED, 4
+    while words < sketches.shape[1] and words * 16 < end[order[0]] - begin[order[0]]:
+        words *= 2
     for turn in range(len(order)):
         item = order[turn]
-        start, end = bounds[place[item]], bounds[place[item] + 1]
         mine = sketches[turn % len(sketches), :words]
         if sketched:
-            _sketch(sets[start:end], mine)
+            _sketch(sets[begin[item] : end[item]], mine)
         root = root_of(parent, item)
         for before in range(turn - 1, max(turn - reach, 0) - 1, -1):
             other = order[before]
             if parent[other] == root or root_of(parent, other) == root:
                 continue
             if sketched:
-                total = (end - start) + bounds[place[other] + 1] - bounds[place[other]]
+                total = (end[item] - begin[item]) + (end[other] - begin[other])
                 if _apart(mine, sketches[before % len(sketches), :words]) > _most_apart(total, threshold):
                     continue
-            if _alike(sets, bounds, place[item], place[other], threshold):
-                count = _link(parent, rows, item, other, edges, count)
+            if _alike(sets, begin, end, item, other, threshold):
+                count = _link(parent, item, other, edges, count)
                 root = root_of(parent, item)
                 left -= 1
                 if left == 1:
@@ -150,25 +153,16 @@ def _join_near(order, left, rows, place, sets, bounds, threshold, reach, parent,
 
 
 @numba.njit(cache=True, inline="always")
-def _alike(sets, bounds, one, other, threshold):  # type: ignore[no-untyped-def]
-    return similar(sets, bounds[one], bounds[one + 1], bounds[other], bounds[other + 1], threshold)
+def _alike(sets, begin, end, one, other, threshold):  # type: ignore[no-untyped-def]
+    return similar(sets, begin[one], end[one], begin[other], end[other], threshold)
 
 
 @numba.njit(cache=True, inline="always")
-def _link(parent, rows, one, other, edges, count):  # type: ignore[no-untyped-def]
+def _link(parent, one, other, edges, count):  # type: ignore[no-untyped-def]
     """Makes one component of two and keeps the pair that did."""
     join(parent, one, other)
-    edges[count, 0], edges[count, 1] = rows[one], rows[other]
+    edges[count, 0], edges[count, 1] = one, other
     return count + 1
-
-
-@numba.njit(cache=True, inline="always")
-def _words(bounds, place):  # type: ignore[no-untyped-def]
-    """Words of a sketch of four bits a shingle or more, a power of two."""
-    words = 4
-    while words * 16 < bounds[place + 1] - bounds[place]:
-        words *= 2
-    return words
 
 
 @numba.njit(cache=True, inline="always")
@@ -191,23 +185,23 @@ def _apart(one, other):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _rare(sets, bounds, place, salt):  # type: ignore[no-untyped-def]
+def _rare(sets, begin, end, order, salt):  # type: ignore[no-untyped-def]
     """A MinHash of each text's shingles that the bucket's first few do not hold: equal where slots are filled alike."""
     total = 0
-    for item in place[:UNIONED]:
-        total += bounds[item + 1] - bounds[item]
+    for item in order[:UNIONED]:
+        total += end[item] - begin[item]
     common, used = np.empty(total, np.uint64), 0
-    for item in place[:UNIONED]:
-        size = bounds[item + 1] - bounds[item]
-        common[used : used + size] = sets[bounds[item] : bounds[item + 1]]
+    for item in order[:UNIONED]:
+        size = end[item] - begin[item]
+        common[used : used + size] = sets[begin[item] : end[item]]
         used += size
     common.sort()
-    keys = np.full(len(place), np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64)
-    for item in range(len(place)):
+    keys = np.full(len(order), np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64)
+    for place in range(len(order)):
         at = 0
-        for shingle in sets[bounds[place[item]] : bounds[place[item] + 1]]:
+        for shingle in sets[begin[order[place]] : end[order[place]]]:
             while at < total and common[at] < shingle:
                 at += 1
             if at == total or common[at] != shingle:
-                keys[item] = min(keys[item], mix(shingle ^ salt))
+                keys[place] = min(keys[place], mix(shingle ^ salt))
     return keys

@@ -215,11 +215,12 @@ def test_a_corpus_without_near_pairs_loses_nothing(tmp_path: Path) -> None:
 def test_less_memory_takes_more_ranges_and_finds_the_same(tmp_path: Path) -> None:
     texts = planted(5, False)
     rows = rows_of(tmp_path, [{"id": str(i), "media_keys": []} for i in range(len(texts))], texts, 100)
-    assert minhash.memory_plan(10_000_000, 64) == (10, 62) and minhash.memory_plan(1, 64) == (1, 1)
+    assert minhash.memory_plan(10_000_000, 64) == (10, 1, 62) and minhash.memory_plan(1, 64) == (1, 5, 1)
+    assert minhash.memory_plan(500_000, 2048) == (1, 2, 62)
     found = []
     for ranges in (1, 7):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(minhash, "memory_plan", lambda rows, memory, ranges=ranges: (ranges, 1))
+            patch.setattr(minhash, "memory_plan", lambda rows, memory, ranges=ranges: (ranges, 1, 1))
             work = _folder(tmp_path / str(ranges))
             found.append(minhash.find(rows, minhash.MinHash(), a_run(work / "run"), work))
     assert found[0].row.tolist() == found[1].row.tolist() and len(found[0].row) > 20

@@ -100,10 +100,10 @@ def test_pairs_are_found_among_texts_of_one_template(tmp_path: Path, chinese: bo
 def joined(sets: Sets, threshold: float, reach: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """(pairs that joined, component of each) of one bucket."""
     bounds = np.concatenate([[0], np.cumsum([len(one) for one in sets])])
-    count, place = len(sets), np.arange(len(sets))
+    count = len(sets)
     edges, sketches = np.empty((count, 2), np.uint32), np.empty((reach + 1, 64), np.uint64)
     used = kernels.join_buckets(
-        np.arange(count, dtype=np.uint32), np.array([0, count]), place, np.concatenate(sets), bounds, threshold,
+        np.arange(count), np.array([0, count]), np.concatenate(sets), bounds[:-1], bounds[1:], threshold,
         reach, np.uint64(7), np.arange(count), sketches, edges,
     )  # fmt: skip
     pairs = edges[:used].astype(np.int64)
