@@ -50,9 +50,10 @@ def earlier_parts(this: Curation, corpus: Corpus) -> list[Part]:
     """The kept rows of the earlier releases that the recipe names, in its order."""
     found = []
     for release in corpus.against:
-        folder = catalog.steps(Path(this.recipe.root, release))[f"dedup.{corpus.corpus}"]
+        steps = catalog.steps(Path(this.recipe.root, release))
+        folder, signed = steps[f"dedup.{corpus.corpus}"], steps.get(f"minhash.{corpus.corpus}")
         pairs = zip(tables.parts(folder / "samples"), tables.parts(folder / "measures"), strict=True)
-        found += [Part(samples, measures, earlier=True) for samples, measures in pairs]
+        found += [Part(samples, measures, earlier=True, signed=signed) for samples, measures in pairs]
     return found
 
 

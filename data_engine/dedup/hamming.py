@@ -82,7 +82,7 @@ def neighbours(bits: int, radius: int) -> Hashes:
 
 
 @numba.njit(cache=True, inline="always")
-def _ones(x):  # type: ignore[no-untyped-def]
+def ones(x):  # type: ignore[no-untyped-def]
     """Set bits of a 64-bit number, by the well-known sideways addition (one instruction once compiled)."""
     x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
     x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
@@ -102,7 +102,7 @@ def _band(queries, turn, base, order, starts, flips, band, shifts, masks, radii,
             at = value ^ flip
             for place in range(starts[at], starts[at + np.uint64(1)]):
                 difference = mine ^ base[place]
-                if _ones(difference) > radius:
+                if ones(difference) > radius:
                     continue
                 other = order[place]
                 if (within and other <= query) or _found_before(difference, band, shifts, masks, radii):
@@ -117,6 +117,6 @@ def _band(queries, turn, base, order, starts, flips, band, shifts, masks, radii,
 @numba.njit(cache=True, inline="always")
 def _found_before(difference, band, shifts, masks, radii):  # type: ignore[no-untyped-def]
     for earlier in range(band):  # noqa: SIM110 - compiled, where a loop is a loop
-        if _ones((difference >> shifts[earlier]) & masks[earlier]) <= radii[earlier]:
+        if ones((difference >> shifts[earlier]) & masks[earlier]) <= radii[earlier]:
             return True
     return False

@@ -21,11 +21,15 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part: samples and measures, row for row. An earlier release's part has only kept rows."""
+    """One part: samples and measures, row for row.
+
+    An earlier release's part has only kept rows; `signed` is the folder of that release's own MinHash pass, if any.
+    """
 
     samples: Path
     measures: Path
     earlier: bool = False
+    signed: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

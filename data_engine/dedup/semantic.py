@@ -21,7 +21,7 @@ from data_engine import tables
 from data_engine.curation import Curation
 from data_engine.dedup import alike, neighbours, perceptual
 from data_engine.dedup.components import components
-from data_engine.dedup.minhash import pictures_of
+from data_engine.dedup.minhash_signatures import pictures_of
 from data_engine.dedup.rows import Drops, Part, Rows
 from data_engine.describe import Turns
 from data_engine.models import embedding

@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -100,6 +102,21 @@ def test_a_later_release_holds_nothing_of_an_earlier_one(done: Path, problems: l
     assert not curate(load_recipe(done / "later.yaml"), done / "later", runner="local").failed
     earlier, later = (set(tables.read(done / run / "release/sft")["id"].to_pylist()) for run in ("run", "later"))
     assert not earlier & later and len(later) == 1 + 60 - 10 - 42 + 1  # what balance left out, the leak, the new row
+
+
+def test_an_earlier_release_is_met_by_the_signatures_it_left(done: Path) -> None:
+    data = yaml.safe_load((done / "sft.yaml").read_text())
+    data["against"], data["dedup"] = ["signed"], [{"minhash": {"threshold": 0.8}}]
+    (done / "against.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+    shutil.copytree(done / "run", done / "signed", symlinks=True)
+    dropped = []
+    for wipe in (False, True):
+        for file in tables.parts(catalog.steps(done / "signed")["minhash.sft"] / "signatures") if wipe else ():
+            found = pq.read_table(file)
+            tables.write(pa.table({name: pa.array([0] * len(found), pa.uint64()) for name in found.column_names}), file)
+        assert not curate(load_recipe(done / "against.yaml"), done / f"against-{wipe}", runner="local").failed
+        dropped.append(tables.count(catalog.steps(done / f"against-{wipe}")["minhash.sft"] / "drops"))
+    assert dropped[0] > 40 and dropped[1] < 5
 
 
 def test_what_was_removed_does_not_come_back(done: Path) -> None:
