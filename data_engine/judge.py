@@ -1,6 +1,7 @@
 """Measure, then decide: operators run over samples joined with what is known of their media."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from data_engine.operators.base import Operator
 from data_engine.recipe import Corpus, Recipe
 from data_engine.rights import Rights
 from data_engine.tombstones import Tombstone, tombstoned
+from model.visual_tokens import CONTROL_TOKENS
 
 Operators = Sequence[tuple[str, Operator]]
 
@@ -127,6 +129,7 @@ def measure_partition(units: pa.Table, *, operators: Operators, sight: Sight) ->
     batch = _batch(units, sight)
     columns: dict[str, Any] = {name: batch[name] for name in IDENTITY}
     columns["has_target"] = pc.greater(pc.utf8_length(batch["target"]), 0)
+    columns["control_token"] = pc.match_substring_regex(batch["text"], _CONTROL)
     columns["language"] = text.languages(batch["target"])
     columns |= {name: batch[name] for name in (*FIRST_MEDIUM, *READINGS.names)}
     for _, operator in operators:
@@ -174,7 +177,8 @@ def decide(measures: pa.Table, operators: Operators, gone: pa.Array | None = Non
     bad = measures["bad_media"]
     reason, operator = bad, pc.if_else(pc.is_valid(bad), "media", None)
     first = [("tombstone", gone)] if gone is not None else []
-    for name, found in [*first, ("label", pc.if_else(measures["has_target"], None, NO_TARGET))]:
+    label = pc.if_else(measures["has_target"], pc.if_else(measures["control_token"], CONTROL, None), NO_TARGET)
+    for name, found in [*first, ("label", label)]:
         operator = pc.if_else(pc.and_(pc.is_null(reason), pc.is_valid(found)), name, operator)
         reason = pc.coalesce(reason, found)
     route = pa.nulls(len(measures), pa.string())
@@ -190,6 +194,9 @@ def decide(measures: pa.Table, operators: Operators, gone: pa.Array | None = Non
 
 
 NO_TARGET = "no text could be read"
+# What only the processor writes: a sample that holds it could not be trained on (`model.processing`).
+CONTROL = "holds a control token, such as <|im_end|>"
+_CONTROL = "|".join(map(re.escape, CONTROL_TOKENS))
 SETTLED = "operators.json"
 
 

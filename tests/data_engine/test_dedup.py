@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from data_engine import sample as samples
 from data_engine import tables
 from data_engine.curation import Curation
-from data_engine.dedup import exact, minhash, perceptual
+from data_engine.dedup import exact, minhash, minhash_signatures, perceptual
 from data_engine.dedup.components import components
 from data_engine.dedup.hamming import near, near_pairs
 from data_engine.dedup.rows import Part, Rows
@@ -283,7 +283,7 @@ def test_signatures_share_a_bucket_as_often_as_the_theory_says(threshold: float)
             for pair in range(pairs)
             for side in range(2)
         ]
-        signed = minhash.sign(pa.array(texts), np.zeros(len(texts), np.uint64), config)
+        signed = minhash_signatures.sign(pa.array(texts), np.zeros(len(texts), np.uint64), config)
         found = (signed[::2] == signed[1::2]).any(axis=1).mean()
         expected = 1 - (1 - share**rows) ** bands
         assert found == pytest.approx(expected, abs=4 * (expected * (1 - expected) / pairs) ** 0.5 + 1e-3)
