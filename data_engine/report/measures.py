@@ -21,6 +21,9 @@ from data_engine.report.html import number, render, svg
 MANY = 8
 """Of an operator with more measures those that tell kept from dropped best are drawn, the others told in a table."""
 
+SWITCHES = ("min_han_share",)
+"""Fields that choose which bounds hold and drop nothing by themselves."""
+
 ELSEWHERE = ("rights", "tombstone")
 """Operators that measure nothing of a sample: the part on rights tells of them."""
 
@@ -79,7 +82,8 @@ def _measured(
     )
     kept = [row["value"] for row in rows if row["kept"]]
     dropped = [row["value"] for row in rows if not row["kept"]]
-    finite = [bound for bound in thresholds(column, settings) if math.isfinite(bound.value)]
+    bounding = {name: value for name, value in settings.items() if name not in SWITCHES}
+    finite = [bound for bound in thresholds(column, bounding) if math.isfinite(bound.value)]
     return Measured(corpus, operator, column, kept, dropped, finite, settings)
 
 
