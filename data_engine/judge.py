@@ -160,7 +160,7 @@ def _batch(units: pa.Table, sight: Sight) -> pa.Table:
 
 
 def decide_partition(
-    units: pa.Table, *, operators: Operators, measures: Path, removed: Sequence[Tombstone]
+    units: pa.Table, *, operators: Operators, measures: Path, removed: Sequence[Tombstone] = ()
 ) -> dict[str, pa.Table]:
     """A part's stored measures to its verdicts, row for row; what was `removed` for good has its own reason first."""
     found = pq.read_table(measures / units["part"][0].as_py())

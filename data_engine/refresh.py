@@ -59,7 +59,8 @@ def _counts(data: Path, step: Path, record: dict[str, Any]) -> Counts:
 
 def _alive(data: Path, record: dict[str, Any]) -> int:
     """What a pass was given: the rows that the operators kept and no pass before it dropped."""
-    folders = [next((data / "steps").glob(f"[!.]*-{digest}")) for digest in record["inputs"]]
+    steps = ((data / "steps").glob(f"[!.]*-{digest}") for digest in record["inputs"])  # some are hashes of files
+    folders = [folder for found in steps for folder in found]
     kept = statuses(tables.parts(folders[0] / "verdicts"))["samples_kept"]
     return kept - sum(tables.count(folder / "drops") for folder in folders[1:])
 

@@ -168,7 +168,7 @@ def test_a_file_for_a_folder_and_a_missing_recipe(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["inspect", "--corpus", "stmps"], "this run has stamps, easy_vqa, champ"),
-        (["inspect", "--status", "keptt"], "choose kept, dropped or quarantined"),
+        (["inspect", "--status", "keptt"], "choose kept, dropped, rerouted or quarantined"),
         (["inspect", "--limit", "-1"], "--limit"),
         (["why", "zzz"], "no sample has this id"),
         (["remove", "--id", "zzz"], "zzz"),

@@ -61,7 +61,8 @@ def test_every_pass_drops_the_same_on_all_runners(corpora: Any, tmp_path: Path) 
     local, spark, ray = (sft_corpus.digests(tmp_path / name) for name in runners)
     assert local == spark == ray
     steps = [(step.split(".")[0], folder) for step, folder in catalog.steps(tmp_path / "local").items()]
-    assert {name for name, folder in steps if name in PASSES and tables.count(folder / "drops")} == set(PASSES)
+    dropping = {name for name, folder in steps if name in PASSES and tables.count(folder / "drops")}
+    assert dropping == set(PASSES) - {"semantic"}  # which needs a model: test_semantic has its own
 
 
 @pytest.mark.usefixtures("ray")

@@ -1,5 +1,6 @@
 """A job on a real standalone cluster: the local runner's bytes, also where a worker or driver is killed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from data_engine import catalog
 from data_engine.curate import curate
 from data_engine.recipe import load_recipe
+from data_engine.step import UNFINISHED
 from tests.data_engine import sft_corpus
 from tests.data_engine.spark_cluster import Cluster, cluster, until
 
@@ -82,7 +84,8 @@ def test_after_a_killed_driver_the_same_command_goes_on_where_it_was(
     job.kill()
     assert len(driver) == 1 and not psutil.wait_procs(driver, timeout=60)[1]  # it does not outlive its spark-submit
     finished, parts = markers(out), files(out, ".measure.sft-*/measures")
-    done = {name: stamps(folder) for name, folder in catalog.steps(out).items()}
+    begun = json.loads((out / UNFINISHED).read_text())["steps"]
+    done = {name: stamps(out / folder) for name, folder in begun.items()}
     assert len(finished) < number_of_parts(out) and "ingest.sft" in done and "measure.sft" not in done
 
     finish(spark_cluster.submit(recipe, out), out)

@@ -200,7 +200,7 @@ def test_a_path_that_is_not_there_or_climbs_out_is_a_wrong_recipe_in_one_line(pa
     (tmp_path / "r.yaml").write_text(json.dumps({"root": str(root), "corpus": "c", "sources": [source]}))
     told = CliRunner().invoke(app, ["curate", str(tmp_path / "r.yaml"), "--out", str(tmp_path / "run")])
     assert told.exit_code == 2 and told.stderr.count("\n") == 1
-    assert told.stderr.startswith("corpora.c.sources.path: ") and reason in told.stderr
+    assert told.stderr.startswith(f"{tmp_path / 'r.yaml'}: corpora.c.sources.0.path: ") and reason in told.stderr
 
 
 def test_a_reader_that_breaks_says_that_the_rest_was_not_read(root, tmp_path, monkeypatch):
@@ -250,7 +250,8 @@ def test_a_strip_stops_no_run_and_pictures_at_the_limit_reach_the_end_of_a_run(r
     recipe |= {"mixture": {"shares": {"image": 1.0}}}
     (tmp_path / "r.yaml").write_text(json.dumps(recipe))
     outcome = curate(load_recipe(tmp_path / "r.yaml"), tmp_path / "run", runner="local")
-    assert outcome.summary["corpora"]["c"] == {"ingested": 3, "kept": 2, "dropped": 0, "quarantined": 1}
+    counts = {name: count for name, count in outcome.summary["corpora"]["c"].items() if count}
+    assert counts == {"ingested": 3, "kept": 2, "quarantined": 1}
     (verdict,) = [row for row in all_rows(tmp_path / "run", "c") if row["status"] == "quarantined"]
     assert verdict["origin"] == "strip.png#en"
     assert verdict["reason"] == "900 x 3 pixels: one side is more than 200 times the other"
