@@ -23,7 +23,7 @@ from data_engine.finish import (
     tokenizer_folder,
     write_shards,
 )
-from data_engine.media import write_atomic
+from data_engine.media import keep_in, write_atomic
 from data_engine.passes import PASSES
 from data_engine.recipe import Recipe
 from data_engine.release import publish_queues, release
@@ -101,6 +101,10 @@ def curate(
     """Runs the whole recipe. Raises RecipeError for a recipe that cannot run; a failed gate is in the outcome."""
     check(recipe)
     presence.require(recipe)
+    try:
+        keep_in(out, recipe.media)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
     this = Curation(recipe, Run(out, announce), runner, progress)
     kept = {corpus.corpus: run_corpus(this, corpus) for corpus in recipe.corpora}
     failed = (_to_shards if recipe.target == "shards" else _to_samples)(this, kept)

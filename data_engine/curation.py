@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from data_engine import tables
+from data_engine.media import store_of
 from data_engine.recipe import Recipe
 from data_engine.runners import partition
 from data_engine.runners.partition import RunnerName, Work
@@ -27,7 +28,7 @@ class Curation:
 
     @property
     def store(self) -> Path:
-        return self.run.out / "media"
+        return store_of(self.run.out)
 
     def partitions(self, name: str, work: Work, table: pa.Table, size: int, folder: Path, usual: RunnerName) -> None:
         """Cuts `table` into partitions and runs `work` over them on the usual runner, unless told otherwise."""

@@ -114,6 +114,14 @@ class MediaStore:
         else:
             write_atomic(self.root / relative, data)
 
+    def notes(self, kind: str) -> list[str]:
+        """The names of all notes of a kind."""
+        if self.remote:
+            return [f"{kind}/{name.rpartition('/')[2]}" for name in self.remote.list(kind)]
+        return sorted(
+            f"{kind}/{path.name}" for path in (self.root / kind).glob("*/*") if _NOTE.fullmatch(f"{kind}/{path.name}")
+        )
+
     def _relative(self, key: str) -> str:
         if not _KEY.fullmatch(key):
             raise ValueError(f"not a media key: {key!r}")
@@ -124,6 +132,25 @@ class MediaStore:
             raise ValueError(f"not a note's name: {name!r}")
         kind, _, digest = name.partition("/")
         return f"{kind}/{digest[:2]}/{digest}"
+
+
+ADDRESS_FILE = "media_store.txt"
+
+
+def store_of(run: Path) -> Path:
+    """Where a run keeps its media: `run/media`, or the address that its recipe named (see `keep_in`)."""
+    noted = run / ADDRESS_FILE
+    return Path(noted.read_text().strip()) if noted.exists() else run / "media"
+
+
+def keep_in(run: Path, address: str | None) -> None:
+    """From now on the run keeps its media there (None: `run/media`). Raises ValueError where it has some elsewhere."""
+    known = store_of(run)
+    wanted = run / "media" if address is None else Path(address)
+    if known != wanted and (known != run / "media" or known.exists()):
+        raise ValueError(f"media: {run} keeps its media in {known}; copy them to {wanted} and correct {ADDRESS_FILE}")
+    if address is not None:
+        write_atomic(run / ADDRESS_FILE, f"{address}\n".encode())
 
 
 class RemoteFiles:
@@ -147,6 +174,13 @@ class RemoteFiles:
 
     def write(self, name: str, data: bytes) -> None:
         self._files.pipe_file(f"{self._base}/{name}", data)
+
+    def list(self, folder: str) -> list[str]:
+        """The names of all files in a folder and below it."""
+        try:
+            return sorted(self._files.find(f"{self._base}/{folder}"))
+        except FileNotFoundError:
+            return []
 
     def discard(self, name: str) -> None:
         if self.has(name):

@@ -102,7 +102,8 @@ class Shards(Strict):
 class Recipe(Strict):
     """A whole curation run.
 
-    `target`: mix the corpora and write shards, or stop at the curated samples (`DIR/release`).
+    `target`: mix the corpora and write shards, or stop at the curated samples (`DIR/release`). `media`: an object
+    store that fsspec knows, for this run alone; without it media are kept in `DIR/media`.
     """
 
     # Keys of `Corpus` that a recipe for one corpus may have at its top level.
@@ -112,6 +113,7 @@ class Recipe(Strict):
     corpora: list[Corpus] = Field(min_length=1)
     gates: list[Gate] = Field(default_factory=list)
     rights: Rights = Rights()
+    media: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9+]+://.+")
     preset: str = "tiny"
     tokenizer: str | None = None
     mixture: Mixture = Mixture()

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from data_engine import catalog, holders, removal, tombstones
 from data_engine.catalog import CatalogError
+from data_engine.media import store_of
 
 NUM_IDS = 5
 
@@ -102,7 +103,8 @@ def gc(
 
     Needed is what run.json, its copies in the folder and the run files in `keep` name, what runs beside this one
     compare with (`against`), and what `DIR/shards`, `release`, `queues` and `tokenizer` show. A step in progress goes
-    when it has not been touched for a day, or with `in_progress`; while there is a younger one, media are left alone.
+    when it has not been touched for a day, or with `in_progress`; while there is a younger one, media are left alone,
+    as are those in an object store.
     Raises CatalogError for a folder without a run or a `keep` that is no run file.
     """
     catalog.steps(data)
@@ -174,7 +176,9 @@ def _unused_media(data: Path, steps: Sequence[Path]) -> list[Path]:
     for part in (part for step in steps for part in sorted(step.glob("samples/*.parquet"))):
         media: pa.Array = pq.read_table(part, columns=["media"])["media"].combine_chunks()
         used |= set(media.flatten().field("key").unique().to_pylist())
-    stored = sorted(path for path in (data / "media").glob("[0-9a-f][0-9a-f]/*") if path.is_file())
+    if (store := store_of(data)) != data / "media":  # an object store may hold what other runs show
+        return []
+    stored = sorted(path for path in store.glob("[0-9a-f][0-9a-f]/*") if path.is_file())
     return [path for path in stored if path.name not in used]
 
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from data_engine import catalog, holders, refresh, selector, tables, tombstones
 from data_engine.catalog import CatalogError
-from data_engine.media import MediaStore, write_atomic
+from data_engine.media import MediaStore, store_of, write_atomic
 from data_engine.selector import Selector
 from data_engine.shard_rewrite import rewrite
 
@@ -38,6 +38,8 @@ class Plan:
     replace: dict[str, str] = field(default_factory=dict)  # path in the run folder -> name in the staging folder
     delete: list[str] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)  # whose counts are to be told anew
+    discard: list[str] = field(default_factory=list)  # keys of media
+    refuse: list[str] = field(default_factory=list)  # notes on addresses that are not to be asked again
 
     def staged(self, target: Path) -> Path:
         """Where to write what will replace `target`."""
@@ -108,6 +110,11 @@ def finish(data: Path) -> bool:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+    store = MediaStore(store_of(data))
+    for key in plan.get("discard", []):
+        store.discard(key)
+    for note in plan.get("refuse", []):
+        store.put_note(note, orjson.dumps({"field": "url", "refused": "removed on request (tombstones.jsonl)"}))
     refresh.refresh(data, [data / step for step in plan["steps"]])
     # The plan goes last but one: an empty staging folder without it means that all is done.
     (staging / "plan.json").unlink()
@@ -116,7 +123,7 @@ def finish(data: Path) -> bool:
 
 
 def _commit(plan: Plan) -> None:
-    content = {"replace": plan.replace, "delete": plan.delete, "steps": plan.steps}
+    content = {name: getattr(plan, name) for name in ("replace", "delete", "steps", "discard", "refuse")}
     write_atomic(plan.data / STAGING / "plan.json", json.dumps(content, indent=1).encode())
 
 
@@ -227,16 +234,14 @@ def _stage_pass(plan: Plan, step: Path, ids: pa.Array) -> None:
 
 def _stage_media(plan: Plan, media: Sequence[str]) -> None:
     """The files go, frames of videos with them, and a note on an address says that it is not to be asked again."""
-    store = MediaStore(plan.data / "media")
+    plan.discard = list(media)
     for key in media:
-        plan.drop(store.path(key))
         for link in (plan.data / "steps").glob(f"shards-*/_frames/{key}.parquet"):
             plan.drop(link)
-    gone = set(media)
-    for note in (store.root / "urls").glob("*/*") if gone else ():
-        if orjson.loads(note.read_bytes()).get("key") in gone:
-            refused = {"field": "url", "refused": "removed on request (tombstones.jsonl)"}
-            plan.staged(note).write_bytes(orjson.dumps(refused))
+    store, gone = MediaStore(store_of(plan.data)), set(media)
+    for name in store.notes("urls") if gone else ():
+        if orjson.loads(store.note(name) or b"{}").get("key") in gone:
+            plan.refuse.append(name)
 
 
 def _stage_tombstones(plan: Plan, chosen: Selector, exclusive: Mapping[str, Sequence[str]], reason: str) -> None:

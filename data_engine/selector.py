@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from data_engine import rights, tables
 from data_engine.catalog import CatalogError
 from data_engine.describe import Turns, grouped, owners
-from data_engine.media import MediaStore
+from data_engine.media import MediaStore, store_of
 from data_engine.tombstones import hashed
 from data_engine.words import folded, folded_text
 
@@ -87,7 +87,7 @@ def _by_value(column: pa.ChunkedArray, holds: Callable[[str], bool]) -> pa.Array
 
 def _from_address(data: Path, url: str) -> Test:
     """From that address: by origin (or a place within it), or with a picture that was downloaded from it."""
-    note = orjson.loads(MediaStore(data / "media").note(f"urls/{hashed(url.strip())}") or b"{}")
+    note = orjson.loads(MediaStore(store_of(data)).note(f"urls/{hashed(url.strip())}") or b"{}")
     key = note.get("key", "")
 
     def test(table: pa.Table) -> pa.Array:

@@ -24,6 +24,7 @@ from data_engine.dedup.components import components
 from data_engine.dedup.minhash_signatures import pictures_of
 from data_engine.dedup.rows import Drops, Part, Rows
 from data_engine.describe import Turns
+from data_engine.media import store_of
 from data_engine.models import embedding
 from strict_yaml import Strict
 
@@ -101,8 +102,8 @@ def _embed_pictures(rows: Rows, pictures: perceptual.Shown, config: Semantic, th
 
 
 def _store(part: Part, this: Curation) -> str:
-    """The media store a part's pictures are in: an earlier release's own (DIR/steps/STEP/samples/FILE -> DIR/media)."""
-    return str(part.samples.parents[3] / "media" if part.earlier else this.store)
+    """The media store a part's pictures are in: an earlier release's own (DIR/steps/STEP/samples/FILE)."""
+    return str(store_of(part.samples.parents[3]) if part.earlier else this.store)
 
 
 def _pictures_partition(units: pa.Table, *, model: str) -> dict[str, pa.Table]:

@@ -8,7 +8,7 @@ import duckdb
 from markupsafe import Markup
 
 from data_engine import catalog, clips
-from data_engine.media import MediaError, MediaStore, decode_image
+from data_engine.media import MediaError, MediaStore, decode_image, store_of
 from data_engine.report.corpora import corpora, steps
 from data_engine.report.html import render, thumbnail
 from data_engine.sample import Media, Part, Sample, from_row
@@ -96,7 +96,7 @@ def _shown(data: Path, sample: Sample, part: Part, num: int) -> Sequence[str | N
     items = [sample.media[index] for index in part.media]
     try:
         if part.kind == "image" and items[0].start is None:
-            return [thumbnail(decode_image(MediaStore(data / "media").read(items[0].key)), THUMBNAIL)]
+            return [thumbnail(decode_image(MediaStore(store_of(data)).read(items[0].key)), THUMBNAIL)]
         jpegs = [jpeg for item in items for jpeg in frames(data, sample.corpus, item)]
     except (MediaError, OSError):
         return [None]

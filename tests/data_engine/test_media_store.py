@@ -1,5 +1,6 @@
 """One store, on a disk and in an object store that really speaks S3: the same promises."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,10 +8,16 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from data_engine import ingest
-from data_engine.media import MediaStore, RemoteFiles
-from data_engine.recipe import Corpus, Source
+from data_engine import catalog, ingest, tables
+from data_engine.curate import curate
+from data_engine.media import MediaStore, RemoteFiles, store_of
+from data_engine.recipe import Corpus, Source, load_recipe
+from data_engine.releases import gc
+from data_engine.removal import remove
 from data_engine.sample import from_table
+from data_engine.selector import Selector
+from strict_yaml import RecipeError
+from tests import small_corpora as small
 from tests.data_engine.sources.helpers import png
 
 
@@ -134,3 +141,32 @@ def test_an_ingest_into_an_object_store_gives_what_one_into_a_folder_gives(bucke
     assert names(MediaStore(folder)) == names(MediaStore(remote)) and len(names(MediaStore(folder))) == 3
     for sample in from_table(there["samples"]):
         assert MediaStore(remote).read(sample.media[0].key) == MediaStore(folder).read(sample.media[0].key)
+
+
+def test_a_whole_run_keeps_its_media_in_an_object_store(
+    corpora, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read, probed, sharded and removed as on a disk: the shards are the same, and nothing is kept beside the run."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    small._some(corpora / "stamps", tmp_path / "corpora/stamps", 8)
+    address = f"s3://{bucket}/{tmp_path.name}/run"
+
+    def run(name: str, **more: str) -> Path:
+        source = {"format": "captions", "path": "stamps", "modality": "image", "task": "caption", "licence": "GPL-2.0"}
+        recipe = {"root": str(tmp_path / "corpora"), "corpus": "stamps", "sources": [source], **more}
+        recipe["mixture"] = {"shares": {"image": 1.0}}
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(recipe))
+        assert not curate(load_recipe(tmp_path / f"{name}.yaml"), tmp_path / name, runner="local").failed
+        return tmp_path / name
+
+    there, here = run("there", media=address), run("here")
+    assert not (there / "media").exists() and store_of(there) == Path(address)
+    shards = [{tar.name: tar.read_bytes() for tar in (out / "shards").glob("*.tar")} for out in (there, here)]
+    assert shards[0] == shards[1] and shards[0]
+    kept, known = MediaStore(address), tables.rows(catalog.steps(there)["dedup.stamps"] / "samples")
+    assert names(kept) == sorted(f"{key[:2]}/{key}" for key in {row["media"][0]["key"] for row in known})
+    gone = remove(there, Selector("origin", known[0]["origin"]), "asked")
+    assert gone.media and not any(kept.has(key) for key in gone.media)
+    assert not [freed for freed in gc(there, now=4e9) if freed.kind == "media"]
+    with pytest.raises(RecipeError, match="keeps its media in"):
+        curate(load_recipe(tmp_path / "here.yaml"), there, runner="local")
