@@ -42,6 +42,8 @@ def check(gates: Sequence[Gate], corpora: Sequence[str]) -> None:
     """Refuses a gate on a metric or corpus there is none of. Raises RecipeError."""
     for number, gate in enumerate(gates):
         _check_measure(f"gates.{number}.measure", gate.measure.removeprefix("drift_"))
+        if gate.measure.startswith("drift_") and gate.measure.endswith(f".{_PSI}"):
+            raise RecipeError(f"gates.{number}.measure: {gate.measure!r}: psi is a drift itself; leave out drift_")
         if gate.corpus is not None:
             nearest(f"gates.{number}.corpus", gate.corpus, corpora)
 

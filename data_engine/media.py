@@ -241,7 +241,12 @@ def open_image(data: bytes) -> Image.Image:
 
 
 def num_frames(image: Image.Image) -> int:
-    """Frames of an opened image, 1 unless it is an animation or has pages. Raises MediaError."""
+    """Frames of an opened image, 1 unless it is an animation or has pages. Raises MediaError.
+
+    A phone's JPEG that brings a preview or a depth map along (MPO) is one picture.
+    """
+    if image.format == "MPO":
+        return 1
     try:
         return int(getattr(image, "n_frames", 1))
     except Exception as error:  # as in `open_image`

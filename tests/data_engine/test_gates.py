@@ -89,6 +89,7 @@ def test_a_measure_that_no_corpus_has_fails_but_drift_may_have_nothing_before_it
         ("measures.target_wrds.mean", "did you mean 'target_words'?"),
         ("measures.target_words.men", "did you mean 'mean'?"),
         ("measures.target_words", "write measures.COLUMN.STATISTIC"),
+        ("drift_measures.target_words.psi", "psi is a drift itself"),
     ],
 )
 def test_an_unknown_metric_is_refused_before_the_run(measure: str, message: str) -> None:

@@ -73,6 +73,12 @@ def test_one_picture_in_two_formats_decodes_alike() -> None:
     assert (decode_image(encoded(picture, "PNG")) == decode_image(encoded(picture, "BMP"))).all()
 
 
+def test_a_preview_beside_a_picture_makes_no_animation() -> None:
+    picture, preview = halves("RGB", "red", "blue"), Image.new("RGB", (4, 2))
+    assert probe_image(encoded(picture, "MPO", save_all=True, append_images=[preview]))["frames"] == 1
+    assert probe_image(encoded(picture, "GIF", save_all=True, append_images=[preview.resize((8, 4))]))["frames"] == 2
+
+
 def test_bad_images_say_what_is_wrong() -> None:
     whole = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)), "JPEG")
     with pytest.raises(MediaError, match="does not decode"):
