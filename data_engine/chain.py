@@ -75,13 +75,7 @@ def _ingest(this: Curation, corpus: Corpus) -> StepResult:
         f"ingest.{corpus.corpus}",
         config={"sources": [source.model_dump() for source in corpus.sources]},
         inputs=[ingest.fingerprint(corpus, root), *filter(None, [seen])],
-        code=(
-            "data_engine.ingest",
-            "data_engine.sample",
-            "data_engine.tombstones",
-            *(f"data_engine.sources.{name}" for name in ingest.SHARED),
-            *sorted({f"data_engine.sources.{source.format}" for source in corpus.sources}),
-        ),
+        code=["data_engine.ingest", *(f"data_engine.sources.{source.format}" for source in corpus.sources)],
         build=build,
     )
 
@@ -100,7 +94,7 @@ def _probe(this: Curation, corpus: Corpus, read: StepResult) -> StepResult:
         f"probe.{corpus.corpus}",
         config=this.recipe.frames.model_dump(),
         inputs=[read],
-        code=("data_engine.probe", "data_engine.image_measures", "data_engine.video", "data_engine.media"),
+        code=["data_engine.probe"],
         build=build,
     )
 
@@ -139,7 +133,7 @@ def _label(this: Curation, corpus: Corpus, read: StepResult, probed: StepResult)
         f"ocr.{corpus.corpus}",
         config={"engine": "rapidocr", **({"rewrites": corpus.rewrites} if corpus.rewrites else {})},
         inputs=[read, probed],
-        code=("data_engine.label", "data_engine.models.ocr", "data_engine.rewrites"),
+        code=["data_engine.label"],
         build=build,
     )
 

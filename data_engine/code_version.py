@@ -15,6 +15,7 @@ _PROJECT = ("data_engine", "model", "strict_yaml")
 _WIRING = (
     *("data_engine.catalog", "data_engine.curation", "data_engine.recipe", "data_engine.step", "data_engine.machine"),
     *("data_engine.judge", "data_engine.passes", "data_engine.runners", "data_engine.code_version", "strict_yaml"),
+    *("data_engine.chain", "data_engine.finish"),
 )
 _DATA = (".npz", ".yaml", ".txt", ".json")
 

@@ -72,7 +72,7 @@ def count_tokens(this: Curation, name: str, chain: Chain, tokenizer: Path) -> St
             "tokenizer": str(tokenizer.parent.name),
         },
         inputs=[chain.dedup, chain.probe],
-        code=("data_engine.tokens", "data_engine.clips", "model.visual_tokens", "model.slow_fast"),
+        code=["data_engine.tokens"],
         build=build,
     )
 
@@ -98,7 +98,7 @@ def run_gate(this: Curation, kept: Mapping[str, Chain], counted: Mapping[str, St
         inputs=[
             step for name, chain in kept.items() for step in (chain.ingest, chain.dedup, counted.get(name)) if step
         ],
-        code=("data_engine.gates", "data_engine.metrics"),
+        code=["data_engine.gates"],
         build=build,
     )
 
@@ -157,7 +157,7 @@ def plan_mix(this: Curation, kept: Mapping[str, Chain], counted: Mapping[str, St
             "shard_samples": this.recipe.shards.samples,
         },
         inputs=[step for name, chain in kept.items() for step in (chain.dedup, counted[name])],
-        code=("data_engine.mix", "data_engine.mixture"),
+        code=["data_engine.mix"],
         build=build,
     )
 
@@ -202,7 +202,7 @@ def write_shards(this: Curation, pool: StepResult, tokenizer: Path) -> StepResul
             "attribution": recipe.rights.attribution,
         },
         inputs=inputs,
-        code=("data_engine.shards", "data_engine.clips", "data_engine.media", "data_engine.rights"),
+        code=["data_engine.shards", "data_engine.rights"],
         build=build,
     )
     publish(result.table("shards"), this.run.out / "shards")

@@ -35,8 +35,6 @@ FORMATS = (
     "video_truth",
     "webdataset",
 )
-# What readers share: a change there reads every source anew.
-SHARED = ("common", "records", "json_array", "interleaved", "delimited", "fetch")
 
 
 def reader(source: Source) -> ModuleType:

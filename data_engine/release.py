@@ -42,7 +42,7 @@ def release(this: Curation, kept: Mapping[str, Chain]) -> StepResult:
         "release",
         config=[sorted(kept), this.recipe.rights.attribution],
         inputs=[this.run.done["gate"], *(chain.dedup for chain in kept.values())],
-        code=("data_engine.release", "data_engine.rights"),
+        code=["data_engine.release"],
         build=build,
     )
     publish(result.folder, this.run.out / "release")

@@ -43,7 +43,7 @@ def select(
         f"dedup.{corpus.corpus}",
         config=corpus.dedup,
         inputs=[found, measured, decided, *done],
-        code=("data_engine.select", "data_engine.queues"),
+        code=["data_engine.select"],
         build=build,
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import yaml
 
 from data_engine.curate import Outcome, curate
@@ -53,3 +54,15 @@ def run(root: Path, out: Path, change: Callable[[Recipe], Any] = lambda data: No
     """Curates into `out`; the recipe stays in `out/recipe.yaml`."""
     out.mkdir(parents=True, exist_ok=True)
     return curate(load_recipe(recipe(root, out / "recipe.yaml", change)), out, runner="local")
+
+
+def traces(run: Path, needles: list[bytes]) -> list[str]:
+    """Files under a run whose bytes, or decoded columns, hold any of these."""
+    found = []
+    for path in sorted(path for path in run.rglob("*") if path.is_file() and not path.is_symlink()):
+        content = path.read_bytes()
+        if path.suffix == ".parquet" and content:
+            content = repr(pq.read_table(path).to_pylist()).encode()
+        if any(needle in content for needle in needles):
+            found.append(str(path.relative_to(run)))
+    return found

@@ -63,18 +63,6 @@ def shown(run: Path, split: str) -> dict[str, Any]:
     return {item.sample.id: (item.sample, item.media) for item in map(stream.read, range(len(stream.index)))}
 
 
-def traces(run: Path, needles: list[bytes]) -> list[str]:
-    """Files under a run whose bytes, or decoded columns, hold any of these."""
-    found = []
-    for path in sorted(path for path in run.rglob("*") if path.is_file() and not path.is_symlink()):
-        content = path.read_bytes()
-        if path.suffix == ".parquet" and content:
-            content = repr(pq.read_table(path).to_pylist()).encode()
-        if any(needle in content for needle in needles):
-            found.append(str(path.relative_to(run)))
-    return found
-
-
 def stamp(run: Path) -> tuple[dict[str, Any], Selector]:
     """A kept caption, and what selects all captions of its picture."""
     row = next(row for row in kept(run).values() if row["corpus"] == "stamps")
@@ -97,7 +85,7 @@ def test_a_removed_picture_leaves_no_trace_but_its_tombstone(run: Path) -> None:
     found = remove(run, captions, "the artist asked")
     assert set(found.ids) >= siblings and found.media == [key]
     needles = [*(name.encode() for name in found.ids), key.encode(), pixels]
-    assert traces(run, needles) == ["tombstones.jsonl"]
+    assert life.traces(run, needles) == ["tombstones.jsonl"]
     tombs = tombstones.read([run])
     assert {tomb["id"] for tomb in tombs} == set(found.ids) and {tomb["reason"] for tomb in tombs} == {
         "the artist asked"

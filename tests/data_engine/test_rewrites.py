@@ -30,6 +30,7 @@ from data_engine.sample import Media, Part, Sample, assistant, user
 from data_engine.stream.reader import Stream
 from strict_yaml import RecipeError
 from tests.data_engine import detectors
+from tests.data_engine import lifecycle_run as life
 from tests.data_engine.operators.test_pii import identity_digit, luhn_digit
 
 CARD, IDENTITY = "455673758689985", "11010519491231002"
@@ -312,18 +313,6 @@ def test_the_story_of_a_picture(album: Path) -> None:
     assert counts["rewritten"] == 3 and counts["quarantined"] == 1
 
 
-def traces(run: Path, needles: list[bytes]) -> list[str]:
-    """Files whose bytes, or decoded rows, hold any of these."""
-    found = []
-    for path in sorted(path for path in run.rglob("*") if path.is_file() and not path.is_symlink()):
-        content = path.read_bytes()
-        if path.suffix == ".parquet" and content:
-            content = repr(pq.read_table(path).to_pylist()).encode()
-        if any(needle in content for needle in needles):
-            found.append(str(path.relative_to(run)))
-    return found
-
-
 @pytest.mark.parametrize("by_parent", [False, True])
 def test_a_removed_sample_takes_along_what_it_was(album: Path, tmp_path: Path, by_parent: bool) -> None:
     shutil.copytree(album / "run", tmp_path / "run", symlinks=True)
@@ -331,11 +320,11 @@ def test_a_removed_sample_takes_along_what_it_was(album: Path, tmp_path: Path, b
     new = by_words(steps["rewrite.talk"] / "samples", "Who is this")
     (parent,) = new["parents"]
     needles = [b"a.b@example.org", new["id"].encode(), parent.encode()]
-    assert len(traces(tmp_path / "run", needles)) > 5
+    assert len(life.traces(tmp_path / "run", needles)) > 5
     chosen = parent if by_parent else new["id"]
     gone = CliRunner().invoke(app, ["remove", "--data", str(tmp_path / "run"), "--id", chosen])
     assert gone.exit_code == 0, gone.output
-    assert traces(tmp_path / "run", needles) == ["tombstones.jsonl"]
+    assert life.traces(tmp_path / "run", needles) == ["tombstones.jsonl"]
     assert b"a.b@example.org" not in (tmp_path / "run/tombstones.jsonl").read_bytes()
     counts = json.loads((tmp_path / "run/summary.json").read_text())["corpora"]["talk"]
     assert counts["rewritten"] == 2 and counts["ingested"] == 24
@@ -350,7 +339,7 @@ def test_two_that_come_to_the_same_are_both_parents(tmp_path: Path) -> None:
     run(write(tmp_path, rows), tmp_path / "run")
     (kept,) = tables.rows(tmp_path / "run/release/talk")
     gone = CliRunner().invoke(app, ["remove", "--data", str(tmp_path / "run"), "--id", kept["id"]])
-    assert gone.exit_code == 0 and not traces(tmp_path / "run", [b"ann@example.org", b"bob@example.org"])
+    assert gone.exit_code == 0 and not life.traces(tmp_path / "run", [b"ann@example.org", b"bob@example.org"])
 
 
 # -- the functions
