@@ -9,11 +9,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from data_engine import judge, rewrites
+from data_engine import judge, making, rewrites
 
 TABLES = (
     "samples",
     "rewritten",
+    "made",
     "quarantine",
     "media",
     "bad",
@@ -43,7 +44,7 @@ def open_catalog(data: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection with one view per table of the run: `samples`, `verdicts`, `measures`, ...
 
     Every view has the columns `step` (its name) and `corpus`. `verdicts` holds the final verdicts only,
-    `samples` every sample as ingested, as rewritten and as labelled.
+    `samples` every sample as ingested, as rewritten, as made of others and as labelled.
     """
     with duckdb.connect() as connection:
         for table in TABLES:
@@ -56,7 +57,7 @@ def open_catalog(data: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 # Tables that several steps have: whose is shown.
 _OWNER: dict[str, str | tuple[str, ...]] = {
     "verdicts": "dedup.",
-    "samples": ("ingest.", "rewrite.", "ocr."),
+    "samples": ("ingest.", "rewrite.", "make", "ocr."),
     "measures": "measure.",
 }
 
@@ -102,6 +103,7 @@ def why(data: Path, sample_id: str) -> dict[str, Any]:
         about: dict[str, Any] = {"sample": found[0]}
         wanted = {
             "rewritten": "",
+            "made": "",
             "verdicts": "",
             "measures": "",
             "ocr": "",
@@ -114,7 +116,7 @@ def why(data: Path, sample_id: str) -> dict[str, Any]:
                 about[table] = rows(connection, f'SELECT * FROM "{table}" WHERE id = ? {order}', ids[0])
         query = "SELECT * FROM measures WHERE id = ?"
         told = _story(data, connection.sql(query, params=[ids[0]]).to_arrow_table(), about["verdicts"])
-        about["lineage"] = [*_rewriting(about), *told]
+        about["lineage"] = [*_rewriting(about), *making.told(about.get("made", [])[:1]), *told]
         about["children"] = rows(connection, "SELECT id FROM samples WHERE list_contains(parents, ?)", ids[0])
         return about
 
@@ -164,6 +166,10 @@ def stages(data: Path, corpus: str) -> list[str]:
     return list(dict.fromkeys([*names, *(f"dedup.{name}" for name in passes)]))
 
 
+# What refused a row of `quarantine`: the reader of its source, or a maker.
+REFUSED_BY = "CASE WHEN starts_with(step, 'make') THEN 'make' ELSE 'read' END"
+
+
 def funnel(data: Path, *, by_source: bool = False) -> list[dict[str, Any]]:
     """Per corpus (or source), how many samples each stage saw and how many it dropped, from reading to kept.
 
@@ -175,7 +181,7 @@ def funnel(data: Path, *, by_source: bool = False) -> list[dict[str, Any]]:
         query = f"""SELECT corpus, {source} AS source, {{}} AS operator, count(*) AS n, {{}} AS rerouted
             FROM {{}} GROUP BY ALL"""
         found = rows(connection, query.format("operator", "count(*) FILTER (status = 'rerouted')", "verdicts"))
-        found += rows(connection, query.format("'read'", "0", "quarantine")) if has(connection, "quarantine") else []
+        found += rows(connection, query.format(REFUSED_BY, "0", "quarantine")) if has(connection, "quarantine") else []
     changed = {} if by_source else _rewritten(data)
     funnels = []
     for corpus, place in sorted({(row["corpus"], row["source"]) for row in found}, key=str):
@@ -189,7 +195,7 @@ def _funnel(
 ) -> list[dict[str, Any]]:
     """One funnel: `mine` are the counts per operator, `named` the stages in order."""
     others = sorted(name for name in mine if name not in {None, "read", *named})
-    first = ["read"] if changed is None else ["read", "rewrite"]
+    first = ["read", *(["rewrite"] if changed is not None else []), *(["make"] if "make" in mine else [])]
     seen, told = sum(row["n"] for row in mine.values()), []
     for order, name in enumerate([*first, *others, *named], start=-1):
         gone = mine.get(name, {"n": 0, "rerouted": 0})
@@ -222,7 +228,7 @@ def reasons(data: Path) -> list[dict[str, Any]]:
         if has(connection, "quarantine"):
             found += rows(
                 connection,
-                """SELECT corpus, 'quarantined' AS status, 'read' AS operator, reason, count(*) AS count
+                f"""SELECT corpus, 'quarantined' AS status, {REFUSED_BY} AS operator, reason, count(*) AS count
                    FROM quarantine GROUP BY ALL""",
             )
     return sorted(found, key=lambda row: (row["corpus"], -row["count"], row["reason"]))

@@ -1,4 +1,4 @@
-"""The steps of one corpus, each on the one before: ingest, rewrite, probe, OCR, measure, decide; passes, selection."""
+"""The steps of one corpus, each on the one before: ingest, rewrite, make, probe, OCR, measure, decide; passes, end."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_engine import ingest, judge, label, probe, rewrites, tables, taxonomy, tombstones
+from data_engine import ingest, judge, label, making, probe, rewrites, tables, taxonomy, tombstones
 from data_engine.curation import Curation, row_counts
 from data_engine.judge import Sight
 from data_engine.operators.sft import TaskType
@@ -37,6 +37,7 @@ class Chain:
 def run_corpus(this: Curation, corpus: Corpus) -> Chain:
     read = _ingest(this, corpus)
     shown = rewrites.run_rewrites(this, corpus, read)
+    shown = [shown, *making.run_makers(this, corpus, shown)][-1]
     probed = _probe(this, corpus, shown)
     operators = judge.build(judge.specs_of(this.recipe, corpus))
     labelled = _label(this, corpus, shown, probed) if any("ocr" in name for name, _ in operators) else None

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from data_engine import gates, ingest, judge, mix, presence, rewrites, shards
+from data_engine import gates, ingest, judge, making, mix, presence, rewrites, shards
 from data_engine.chain import Chain, run_corpus
 from data_engine.curation import Curation, Progress
 from data_engine.finish import (
@@ -25,7 +25,7 @@ from data_engine.finish import (
 )
 from data_engine.media import keep_in, write_atomic
 from data_engine.passes import PASSES
-from data_engine.recipe import Recipe
+from data_engine.recipe import Corpus, Recipe
 from data_engine.release import publish_queues, release
 from data_engine.runners.partition import RunnerName
 from data_engine.step import Run, StepResult
@@ -55,10 +55,24 @@ def check(recipe: Recipe) -> None:
                     for key in values:
                         nearest(f"{where}.{field}.{name}", key, list(models[name].model_fields))
                     _valid(f"{where}.{field}.{name}", models[name], values)
+        _check_makers(where, corpus)
         _check_operators(where, judge.build(corpus.operators))
         if any("balance" in spec for spec in corpus.dedup) and not any("task_type" in s for s in corpus.operators):
             raise RecipeError(f"{where}.dedup.balance: it goes by task type; add the operator `task_type: {{}}`")
     gates.check(recipe.gates, [corpus.corpus for corpus in recipe.corpora])
+
+
+def _check_makers(where: str, corpus: Corpus) -> None:
+    for name, values in (item for stage in corpus.make for item in stage.items()):
+        nearest(f"{where}.make", name, list(making.MAKERS))
+        model = making.maker(name)
+        for key in values:
+            nearest(f"{where}.make.{name}", key, list(model.model_fields))
+        _valid(f"{where}.make.{name}", model, values)
+        try:
+            model(**values).require()
+        except ValueError as error:
+            raise RecipeError(f"{where}.make.{name}: {error}") from error
 
 
 def _check_operators(where: str, operators: judge.Operators) -> None:

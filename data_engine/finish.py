@@ -11,6 +11,7 @@ import pyarrow as pa
 from data_engine import catalog, gates, metrics, mix, rights, shards, tables, tokens
 from data_engine.chain import Chain
 from data_engine.curation import Curation, row_counts
+from data_engine.making import steps_of as making_steps
 from data_engine.recipe import Corpus
 from data_engine.runners import partition
 from data_engine.step import Counts, StepResult
@@ -229,25 +230,24 @@ def publish(folder: Path, link: Path) -> None:
 
 
 def corpora_counts(this: Curation) -> dict[str, dict[str, int]]:
-    """Per corpus: ingested = kept + dropped + rerouted + quarantined, what could not be read among the last.
-
-    `rewritten` of the ingested are no longer what was read, whatever became of them.
-    """
+    """`corpus_counts` of every corpus of the recipe."""
     counts = {name: result.record["counts"] for name, result in this.run.done.items()}
-    names = [corpus.corpus for corpus in this.recipe.corpora]
-    return {
-        name: corpus_counts(counts[f"ingest.{name}"], counts[f"dedup.{name}"], counts.get(f"rewrite.{name}", {}))
-        for name in names
-    }
+    return {corpus.corpus: corpus_counts(counts, corpus.corpus) for corpus in this.recipe.corpora}
 
 
-def corpus_counts(read: Mapping[str, int], final: Mapping[str, int], rewritten: Mapping[str, int]) -> dict[str, int]:
-    """A corpus's totals from the counts of its first step, of its last, and of its rewrites (if it has any)."""
+def corpus_counts(counts: Mapping[str, Mapping[str, int]], corpus: str) -> dict[str, int]:
+    """A corpus's totals from the counts of its steps: ingested = kept + dropped + rerouted + quarantined.
+
+    Ingested are the samples that were read, or made of those that were read; quarantined among them is also what
+    could not be read, or served by a maker. `rewritten` are no longer what was read, whatever became of them.
+    """
+    final, making = counts[f"dedup.{corpus}"], making_steps(counts, corpus)
+    refused = sum(counts[name]["quarantine"] for name in (f"ingest.{corpus}", *making))
     return {
-        "ingested": read["samples"] + read["quarantine"],
+        "ingested": final["samples_in"] + refused,
         "kept": final["samples_kept"],
         "dropped": final["samples_dropped"],
         "rerouted": final.get("samples_rerouted", 0),
-        "quarantined": final["samples_quarantined"] + read["quarantine"],
-        "rewritten": rewritten.get("rewritten", 0),
+        "quarantined": final["samples_quarantined"] + refused,
+        "rewritten": counts.get(f"rewrite.{corpus}", {}).get("rewritten", 0),
     }

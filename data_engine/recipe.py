@@ -30,7 +30,7 @@ class Holdout(Strict):
 
 
 class Corpus(Strict):
-    """One corpus: its sources, rewrites, operators, deduplication passes, and its held-out share.
+    """One corpus: its sources, rewrites, what is made of them, operators, deduplication passes, its held-out share.
 
     `against`: folders of earlier runs whose kept samples count as seen already.
     """
@@ -38,6 +38,7 @@ class Corpus(Strict):
     corpus: str
     sources: list[Source] = Field(min_length=1)
     rewrites: list[dict[str, dict[str, Any]]] = Field(default_factory=list)
+    make: list[dict[str, dict[str, Any]]] = Field(default_factory=list)
     operators: list[dict[str, dict[str, Any]]] = Field(default_factory=list)
     dedup: list[dict[str, dict[str, Any]]] = Field(default_factory=list)
     against: list[str] = Field(default_factory=list)

@@ -91,12 +91,9 @@ def _refresh_summary(data: Path) -> None:
     if not path.exists():
         return
     summary, steps = json.loads(path.read_text()), catalog.steps(data)
+    counts = {name: catalog.record(folder)["counts"] for name, folder in steps.items()}
     for corpus in summary.get("corpora", {}):
-        read, final, rewritten = (
-            catalog.record(steps[f"{name}.{corpus}"])["counts"] if f"{name}.{corpus}" in steps else {}
-            for name in ("ingest", "dedup", "rewrite")
-        )
-        summary["corpora"][corpus] = corpus_counts(read, final, rewritten)
+        summary["corpora"][corpus] = corpus_counts(counts, corpus)
     if "shards" in summary and "shards" in steps:
         summary["shards"] = shards.summary(steps["shards"] / "shards")
     write_atomic(path, json.dumps(summary, indent=1, ensure_ascii=False).encode())
