@@ -1,7 +1,7 @@
 """Questions about a run, answered by DuckDB over its step tables: why a sample is here or gone, and the funnel."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ TABLES = (
     "samples",
     "rewritten",
     "made",
+    "unmade",
     "quarantine",
     "media",
     "bad",
@@ -182,12 +183,22 @@ def funnel(data: Path, *, by_source: bool = False) -> list[dict[str, Any]]:
             FROM {{}} GROUP BY ALL"""
         found = rows(connection, query.format("operator", "count(*) FILTER (status = 'rerouted')", "verdicts"))
         found += rows(connection, query.format(REFUSED_BY, "0", "quarantine")) if has(connection, "quarantine") else []
+        found += rows(connection, query.format("'make'", "0", "unmade")) if has(connection, "unmade") else []
     changed = {} if by_source else _rewritten(data)
     funnels = []
     for corpus, place in sorted({(row["corpus"], row["source"]) for row in found}, key=str):
-        mine = {row["operator"]: row for row in found if (row["corpus"], row["source"]) == (corpus, place)}
+        mine = _by_operator(row for row in found if (row["corpus"], row["source"]) == (corpus, place))
         funnels += _funnel(corpus, place, mine, stages(data, corpus), changed.get(corpus))
     return funnels
+
+
+def _by_operator(found: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Rows by operator; those of one operator from several tables are added up."""
+    told: dict[str, dict[str, Any]] = {}
+    for row in found:
+        before = told.get(row["operator"], {"n": 0, "rerouted": 0})
+        told[row["operator"]] = row | {name: before[name] + row[name] for name in ("n", "rerouted")}
+    return told
 
 
 def _funnel(
@@ -230,6 +241,12 @@ def reasons(data: Path) -> list[dict[str, Any]]:
                 connection,
                 f"""SELECT corpus, 'quarantined' AS status, {REFUSED_BY} AS operator, reason, count(*) AS count
                    FROM quarantine GROUP BY ALL""",
+            )
+        if has(connection, "unmade"):
+            found += rows(
+                connection,
+                """SELECT corpus, 'dropped' AS status, maker AS operator, reason, count(*) AS count
+                   FROM unmade GROUP BY ALL""",
             )
     return sorted(found, key=lambda row: (row["corpus"], -row["count"], row["reason"]))
 

@@ -238,15 +238,16 @@ def corpora_counts(this: Curation) -> dict[str, dict[str, int]]:
 def corpus_counts(counts: Mapping[str, Mapping[str, int]], corpus: str) -> dict[str, int]:
     """A corpus's totals from the counts of its steps: ingested = kept + dropped + rerouted + quarantined.
 
-    Ingested are the samples that were read, or made of those that were read; quarantined among them is also what
-    could not be read, or served by a maker. `rewritten` are no longer what was read, whatever became of them.
+    Ingested are the samples that were read, or made of those that were read. Dropped is also that of which a maker made
+    nothing; quarantined what could not be read, or had a fault in making. `rewritten` are no longer what was read.
     """
     final, making = counts[f"dedup.{corpus}"], making_steps(counts, corpus)
     refused = sum(counts[name]["quarantine"] for name in (f"ingest.{corpus}", *making))
+    unmade = sum(counts[name]["unmade"] for name in making)
     return {
-        "ingested": final["samples_in"] + refused,
+        "ingested": final["samples_in"] + refused + unmade,
         "kept": final["samples_kept"],
-        "dropped": final["samples_dropped"],
+        "dropped": final["samples_dropped"] + unmade,
         "rerouted": final.get("samples_rerouted", 0),
         "quarantined": final["samples_quarantined"] + refused,
         "rewritten": counts.get(f"rewrite.{corpus}", {}).get("rewritten", 0),

@@ -9,8 +9,8 @@ what they make together is what the next stage, or the probe, gets:
         frame_text: {}                               # and a reading exercise
 
 A maker is a frozen model whose fields are the recipe's keys. `make` gives every new sample with what is to be known
-of its making (table `made`), and a `Quarantined` for each sample it could not serve: nothing is lost in silence.
-`keep` hands the samples of the stage before on as they are.
+of its making (table `made`); an `Unmade` for a sample of which it makes nothing, which counts as dropped; and a
+`Quarantined` for one with a fault: nothing is lost in silence. `keep` hands samples on as they are.
 """
 
 import dataclasses
@@ -44,6 +44,8 @@ MADE_SCHEMA = pa.schema(
     ]
 )
 
+UNMADE_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "corpus", "source", "maker", "reason")])
+
 
 @dataclass(frozen=True, slots=True)
 class Tools:
@@ -62,6 +64,17 @@ class Made:
     about: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Unmade:
+    """A sample of which a maker makes nothing, and why: a film without speech has no transcript."""
+
+    sample: Sample
+    reason: str
+
+
+Outcome = Made | Unmade | Quarantined
+
+
 class Maker(Strict):
     """Turns the samples of a part into others. `runner`: Spark where words suffice, Ray where media or models do."""
 
@@ -70,7 +83,7 @@ class Maker(Strict):
     def require(self) -> None:
         """Raises RecipeError where a model, font or tool that it needs is missing."""
 
-    def make(self, samples: Sequence[Sample], tools: Tools) -> Iterator[Made | Quarantined]:
+    def make(self, samples: Sequence[Sample], tools: Tools) -> Iterator[Outcome]:
         """In an order that depends on the samples and fields alone."""
         raise NotImplementedError
 
@@ -80,7 +93,7 @@ class Keep(Maker):
 
     runner: ClassVar[RunnerName] = "spark"
 
-    def make(self, samples: Sequence[Sample], tools: Tools) -> Iterator[Made | Quarantined]:
+    def make(self, samples: Sequence[Sample], tools: Tools) -> Iterator[Outcome]:
         return (Made(sample) for sample in samples)
 
 
@@ -131,8 +144,8 @@ def _all(names: Iterator[str]) -> str:
     return ", ".join(dict.fromkeys(filter(None, names)))
 
 
-def unmade(sample: Sample, field: str, reason: str) -> Quarantined:
-    """What a maker yields for a sample it could not serve."""
+def faulty(sample: Sample, field: str, reason: str) -> Quarantined:
+    """What a maker yields for a sample with a fault."""
     return Quarantined(sample.corpus, sample.origin or sample.id, field, reason)
 
 
@@ -161,7 +174,7 @@ def _run_stage(
         tools = Tools(this.store, this.run.out / "requests")
         work = functools.partial(make_partition, stage=stage, samples=samples, tools=tools)
         this.over_parts(f"make {corpus.corpus}", work, tables.parts(samples), folder, usual)
-        return row_counts(folder, "samples", "quarantine")
+        return row_counts(folder, "samples", "unmade", "quarantine")
 
     return this.run.step(
         f"make{number}.{corpus.corpus}",
@@ -173,30 +186,33 @@ def _run_stage(
 
 
 def make_partition(units: pa.Table, *, stage: Stage, samples: Path, tools: Tools) -> dict[str, pa.Table]:
-    """A part of the samples to `samples`, `made` and `quarantine`: what all makers of the stage make of it."""
+    """A part of the samples to `samples`, `made`, `unmade` and `quarantine`: what the whole stage makes of it."""
     given = samples_.from_table(pq.read_table(samples / units["part"][0].as_py()))
     return make(given, stage, tools)
 
 
 def make(given: Sequence[Sample], stage: Stage, tools: Tools) -> dict[str, pa.Table]:
     """As `make_partition`, of samples in memory."""
-    new: list[Sample] = []
-    told: list[dict[str, Any]] = []
-    refused: list[dict[str, Any]] = []
-    for name, rule in stage:
-        for item in rule.make(given, tools):
-            if isinstance(item, Made):
-                new.append(item.sample)
-                about = list(item.about.items())
-                told.append({"id": item.sample.id, "maker": name, "teacher": item.teacher or None, "about": about})
-            else:
-                source = given[0].source if given else ""
-                refused.append({**dataclasses.asdict(item), "source": source})
+    done = [(name, item) for name, rule in stage for item in rule.make(given, tools)]
+    made = [(name, item) for name, item in done if isinstance(item, Made)]
+    source = given[0].source if given else ""
+    about = [
+        {"id": item.sample.id, "maker": name, "teacher": item.teacher or None, "about": list(item.about.items())}
+        for name, item in made
+    ]
+    left = [_left(name, item) for name, item in done if isinstance(item, Unmade)]
+    refused = [{**dataclasses.asdict(item), "source": source} for _, item in done if isinstance(item, Quarantined)]
     return {
-        "samples": samples_.to_table(new),
-        "made": pa.Table.from_pylist(told, schema=MADE_SCHEMA),
+        "samples": samples_.to_table(item.sample for _, item in made),
+        "made": pa.Table.from_pylist(about, schema=MADE_SCHEMA),
+        "unmade": pa.Table.from_pylist(left, schema=UNMADE_SCHEMA),
         "quarantine": pa.Table.from_pylist(refused, schema=QUARANTINE_SCHEMA),
     }
+
+
+def _left(name: str, item: Unmade) -> dict[str, str]:
+    one = item.sample
+    return {"id": one.id, "corpus": one.corpus, "source": one.source, "maker": name, "reason": item.reason}
 
 
 def told(made: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
