@@ -1,0 +1,57 @@
+"""Pictures as a teacher is shown them: what the canonical decode gives, as a data URL."""
+
+import base64
+from pathlib import Path
+
+
+from data_engine import clips
+from data_engine.media import MediaStore, decode_image, encode_jpeg, shrink
+from data_engine.teachers.request import Image
+
+_EXIF = (b"Exif\0\0", b"eXIf", b"EXIF")
+
+
+class Pictures:
+    """Opens the pictures of requests: images of `store`, and frames of videos from `frames` (what a run's frames step
+    left, one Parquet file a video).
+    """
+
+    def __init__(self, store: MediaStore, frames: Path | None = None) -> None:
+        self.store = store
+        self.frames = frames
+
+    def is_near(self, image: Image) -> bool:
+        """Whether opening it takes no waiting: a file on this machine."""
+        return self.store.remote is None and image.media.start is None
+
+    def read(self, image: Image) -> bytes:
+        """The file's bytes. Raises OSError, or ValueError for what is no image or frame."""
+        if image.media.kind != "image":
+            raise ValueError(f"{image.media.key}: a teacher is shown images, and of a video single frames")
+        if image.media.start is None:
+            return self.store.read(image.media.key)
+        if self.frames is None:
+            raise ValueError(f"{image.media.key}: a frame is to be shown, and no folder of frames was given")
+        return clips.span(self.frames, image.media)[0]
+
+
+def is_plain(data: bytes) -> bool:
+    """Whether every decoder shows these bytes as `media.decode_image` does: a JPEG or an opaque 8-bit PNG that stands
+    upright. A cut-out, for one, has whatever colour beneath, and only some decoders turn what lies on its side.
+    """
+    head = data[:65536]
+    if any(mark in head for mark in _EXIF):
+        return False
+    if head.startswith(b"\xff\xd8\xff"):
+        return True
+    return head.startswith(b"\x89PNG") and head[24:25] <= b"\x08" and head[25:26] in b"\0\2\3" and b"tRNS" not in head
+
+
+def data_url(data: bytes, max_side: int | None) -> str:
+    """A data URL of the picture, as it is where that is enough. Raises MediaError."""
+    if max_side is not None or not is_plain(data):
+        data = encode_jpeg(shrink(decode_image(data), max_side), quality=95)
+    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
