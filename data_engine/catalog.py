@@ -60,6 +60,8 @@ _OWNER: dict[str, str | tuple[str, ...]] = {
     "verdicts": "dedup.",
     "samples": ("ingest.", "rewrite.", "make", "ocr."),
     "measures": "measure.",
+    "media": "probe.",
+    "bad": "probe.",
 }
 
 

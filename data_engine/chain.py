@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +37,9 @@ class Chain:
 def run_corpus(this: Curation, corpus: Corpus) -> Chain:
     read = _ingest(this, corpus)
     shown = rewrites.run_rewrites(this, corpus, read)
-    shown = [shown, *making.run_makers(this, corpus, shown)][-1]
-    probed = _probe(this, corpus, shown)
+    films = _probe_films(this, corpus, shown) if making.watches(corpus) else None
+    shown = [shown, *making.run_makers(this, corpus, shown, films)][-1]
+    probed = _probe(this, corpus, shown, films)
     operators = judge.build(judge.specs_of(this.recipe, corpus))
     labelled = _label(this, corpus, shown, probed) if any("ocr" in name for name, _ in operators) else None
     found = labelled or shown
@@ -81,23 +82,54 @@ def _ingest(this: Curation, corpus: Corpus) -> StepResult:
     )
 
 
-def _probe(this: Curation, corpus: Corpus, read: StepResult) -> StepResult:
+def _probe_films(this: Curation, corpus: Corpus, read: StepResult) -> StepResult:
+    """The films that makers are to watch, probed before: their facts, and their frames at the recipe's rate."""
+
     def build(folder: Path) -> Counts:
         listing = _distinct_media(tables.parts(read.table("samples")))
-        work = functools.partial(
-            probe.probe_partition, store=this.store, frames=folder / "frames", config=this.recipe.frames
-        )
-        size = 1 if "video" in listing["kind"].unique().to_pylist() else 512
-        this.partitions(f"probe {corpus.corpus}", work, listing, size, folder, "ray")
-        return row_counts(folder, "media", "bad")
+        return _probe_media(this, corpus, listing.filter(pc.equal(listing["kind"], "video")), folder)
 
-    return this.run.step(
-        f"probe.{corpus.corpus}",
-        config=this.recipe.frames.model_dump(),
-        inputs=[read],
-        code=["data_engine.probe"],
-        build=build,
+    return _probe_step(this, f"films.{corpus.corpus}", [read], build)
+
+
+def _probe(this: Curation, corpus: Corpus, read: StepResult, films: StepResult | None) -> StepResult:
+    def build(folder: Path) -> Counts:
+        listing = _distinct_media(tables.parts(read.table("samples")))
+        if films:
+            listing = _carry_over(films.folder, listing, folder)
+        return _probe_media(this, corpus, listing, folder)
+
+    return _probe_step(this, f"probe.{corpus.corpus}", [read, *filter(None, [films])], build)
+
+
+def _probe_step(this: Curation, name: str, inputs: Sequence[StepResult], build: Callable[[Path], Counts]) -> StepResult:
+    config, code = this.recipe.frames.model_dump(), ["data_engine.probe"]
+    return this.run.step(name, config=config, inputs=inputs, code=code, build=build)
+
+
+def _probe_media(this: Curation, corpus: Corpus, listing: pa.Table, folder: Path) -> Counts:
+    work = functools.partial(
+        probe.probe_partition, store=this.store, frames=folder / "frames", config=this.recipe.frames
     )
+    size = 1 if "video" in listing["kind"].unique().to_pylist() else 512
+    this.partitions(f"probe {corpus.corpus}", work, listing, size, folder, "ray")
+    return row_counts(folder, "media", "bad")
+
+
+def _carry_over(films: Path, listing: pa.Table, folder: Path) -> pa.Table:
+    """What of the listing is still to be probed: the films that are known are taken over, their frames linked."""
+    wanted = listing["key"].combine_chunks()
+    for name in ("media", "bad"):
+        known = tables.read(films / name)
+        known = known.filter(pc.is_in(known["key"], value_set=wanted))
+        tables.write(known, folder / name / "films.parquet")
+        listing = listing.filter(pc.invert(pc.is_in(listing["key"], value_set=known["key"].combine_chunks())))
+        for key in known["key"].to_pylist() if name == "media" else ():
+            frames = folder / "frames" / f"{key}.parquet"
+            frames.parent.mkdir(exist_ok=True)
+            frames.unlink(missing_ok=True)
+            frames.hardlink_to(films / "frames" / frames.name)
+    return listing
 
 
 def _distinct_media(parts: Sequence[Path]) -> pa.Table:

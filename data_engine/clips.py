@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
-from data_engine.media import encode_jpeg
+from data_engine.media import MediaError, encode_jpeg
 from data_engine.sample import Media
 from model.slow_fast import label_frames
 
@@ -34,6 +34,20 @@ class Clip:
 def _frames(path: Path) -> tuple[list[float], list[bytes]]:
     table = pq.read_table(path, columns=["time", "jpeg"])
     return table["time"].to_pylist(), table["jpeg"].to_pylist()
+
+
+def times(frames: Path, media: Media) -> list[float]:
+    """The times of a film's kept frames between `start` and `end`, in seconds of the film.
+
+    Raises MediaError where there are none: the film could not be decoded.
+    """
+    path = frames / f"{media.key}.parquet"
+    found = pq.read_table(path, columns=["time"])["time"].to_pylist() if path.exists() else []
+    start, end = media.start or 0.0, float("inf") if media.end is None else media.end
+    within = [time for time in found if start - 1e-6 <= time < end - 1e-6]
+    if not within:
+        raise MediaError("no frame of it is to be had" if not found else f"no frame between {start} and {end} s")
+    return within
 
 
 def span(frames: Path, media: Media) -> list[bytes]:

@@ -16,6 +16,7 @@ of its making (table `made`); an `Unmade` for a sample of which it makes nothing
 import dataclasses
 import functools
 import importlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,15 +25,20 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_engine import clips, tables
 from data_engine import sample as samples_
-from data_engine import tables
 from data_engine.curation import Curation, row_counts
 from data_engine.ingest import QUARANTINE_SCHEMA
+from data_engine.media import MediaStore
 from data_engine.recipe import Corpus
 from data_engine.runners.partition import RunnerName
 from data_engine.sample import Media, Message, Modality, Sample
 from data_engine.sources.common import Quarantined
-from data_engine.step import Counts, StepResult
+from data_engine.step import Counts as RowCounts
+from data_engine.step import StepResult
+from data_engine.teachers.counts import Counts
+from data_engine.teachers.pictures import Pictures
+from data_engine.teachers.recipe import Budget, Teacher
 from strict_yaml import Strict
 
 MADE_SCHEMA = pa.schema(
@@ -46,13 +52,34 @@ MADE_SCHEMA = pa.schema(
 
 UNMADE_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "corpus", "source", "maker", "reason")])
 
+ASKED_SCHEMA = pa.schema([("teacher", pa.string()), ("counts", pa.string())])
+REQUESTS = "requests"
+"""The folder of a run where teachers' answers are kept, whatever becomes of the steps that asked for them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a maker has at hand: the media store, and a folder in the run's own that outlives its steps."""
+    """What a maker has at hand: the media store; the folder of the films' `frames` and their facts (`media`).
+
+    `teachers` are the recipe's, `requests` the folder of what they answered so far, in this and earlier runs; `counts`
+    is filled with what became of the requests.
+    """
 
     store: Path
-    cache: Path
+    films: Path | None = None
+    teachers: tuple[Teacher, ...] = ()
+    budget: Budget | None = None
+    requests: Path = Path("requests")
+    counts: Counts = field(default_factory=Counts)
+
+    def times(self, film: Media) -> list[float]:
+        """When a film's frames are (`clips.times`), for a maker that watches. Raises MediaError."""
+        assert self.films, "only a maker that `watches` gets films"
+        return clips.times(self.films / "frames", film)
+
+    def pictures(self) -> Pictures:
+        """What opens the pictures of requests."""
+        return Pictures(MediaStore(self.store), self.films / "frames" if self.films else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +103,18 @@ Outcome = Made | Unmade | Quarantined
 
 
 class Maker(Strict):
-    """Turns the samples of a part into others. `runner`: Spark where words suffice, Ray where media or models do."""
+    """Turns the samples of a part into others. `runner`: Spark where words suffice, Ray where media or models do.
+
+    A maker that `watches` gets the films' frames (`Tools.films`), as the recipe's `frames` samples them.
+    """
 
     runner: ClassVar[RunnerName] = "ray"
+    watches: ClassVar[bool] = False
+
+    @property
+    def asks(self) -> tuple[str, ...] | None:
+        """The names of the teachers it asks, none for all of the recipe's; None: it asks nobody."""
+        return None
 
     def require(self) -> None:
         """Raises RecipeError where a model, font or tool that it needs is missing."""
@@ -99,6 +135,8 @@ class Keep(Maker):
 
 # The recipe's names for makers, and where they are: loaded only if named.
 MAKERS: Mapping[str, str] = {
+    "captions": "data_engine.synthesis.captions.Captions",
+    "interleaved_speech": "data_engine.synthesis.speech.InterleavedSpeech",
     "keep": "data_engine.making.Keep",
 }
 Stage = Sequence[tuple[str, Maker]]
@@ -149,11 +187,26 @@ def faulty(sample: Sample, field: str, reason: str) -> Quarantined:
     return Quarantined(sample.corpus, sample.origin or sample.id, field, reason)
 
 
-def run_makers(this: Curation, corpus: Corpus, found: StepResult) -> list[StepResult]:
+def watches(corpus: Corpus) -> bool:
+    """Whether some maker of the corpus is to see films."""
+    return any(maker(name).watches for spec in corpus.make for name in spec)
+
+
+def teachers_of(rule: Maker, teachers: Sequence[Teacher]) -> tuple[Teacher, ...]:
+    """Those of the recipe's teachers that a maker asks."""
+    return tuple(one for one in teachers if rule.asks is not None and (not rule.asks or one.name in rule.asks))
+
+
+def _settings(teacher: Teacher) -> list[Any]:
+    """What a teacher's answers depend on: what a step's identity knows of it."""
+    return [teacher.name, teacher.identity, teacher.max_tokens, teacher.temperature, teacher.seed]
+
+
+def run_makers(this: Curation, corpus: Corpus, found: StepResult, films: StepResult | None) -> list[StepResult]:
     """One step a stage, each on the one before; none where the recipe makes nothing."""
     done: list[StepResult] = []
     for number, spec in enumerate(corpus.make, start=1):
-        done.append(_run_stage(this, corpus, number, spec, done[-1] if done else found))
+        done.append(_run_stage(this, corpus, number, spec, [done[-1] if done else found, *filter(None, [films])]))
     return done
 
 
@@ -164,22 +217,28 @@ def steps_of(names: Iterable[str], corpus: str) -> list[str]:
 
 
 def _run_stage(
-    this: Curation, corpus: Corpus, number: int, spec: Mapping[str, Mapping[str, Any]], before: StepResult
+    this: Curation, corpus: Corpus, number: int, spec: Mapping[str, Mapping[str, Any]], inputs: Sequence[StepResult]
 ) -> StepResult:
     stage = build(spec)
+    recipe = this.recipe
+    asked = {
+        name: [_settings(one) for one in teachers_of(rule, recipe.teachers)]
+        for name, rule in stage
+        if rule.asks is not None
+    }
     usual: RunnerName = "ray" if any(rule.runner == "ray" for _, rule in stage) else "spark"
 
-    def run(folder: Path) -> Counts:
-        samples = before.table("samples")
-        tools = Tools(this.store, this.run.out / "requests")
+    def run(folder: Path) -> RowCounts:
+        samples, films = inputs[0].table("samples"), inputs[1].folder if inputs[1:] else None
+        tools = Tools(this.store, films, recipe.teachers, recipe.budget, this.run.out / REQUESTS)
         work = functools.partial(make_partition, stage=stage, samples=samples, tools=tools)
         this.over_parts(f"make {corpus.corpus}", work, tables.parts(samples), folder, usual)
         return row_counts(folder, "samples", "unmade", "quarantine")
 
     return this.run.step(
         f"make{number}.{corpus.corpus}",
-        config=spec,
-        inputs=[before],
+        config=[spec, asked] if asked else spec,
+        inputs=inputs,
         code=["data_engine.making", *(type(rule).__module__ for _, rule in stage)],
         build=run,
     )
@@ -188,7 +247,7 @@ def _run_stage(
 def make_partition(units: pa.Table, *, stage: Stage, samples: Path, tools: Tools) -> dict[str, pa.Table]:
     """A part of the samples to `samples`, `made`, `unmade` and `quarantine`: what the whole stage makes of it."""
     given = samples_.from_table(pq.read_table(samples / units["part"][0].as_py()))
-    return make(given, stage, tools)
+    return make(given, stage, dataclasses.replace(tools, counts=Counts()))
 
 
 def make(given: Sequence[Sample], stage: Stage, tools: Tools) -> dict[str, pa.Table]:
@@ -207,7 +266,14 @@ def make(given: Sequence[Sample], stage: Stage, tools: Tools) -> dict[str, pa.Ta
         "made": pa.Table.from_pylist(about, schema=MADE_SCHEMA),
         "unmade": pa.Table.from_pylist(left, schema=UNMADE_SCHEMA),
         "quarantine": pa.Table.from_pylist(refused, schema=QUARANTINE_SCHEMA),
+        **asked_table(tools.counts),
     }
+
+
+def asked_table(counts: Counts) -> dict[str, pa.Table]:
+    """What became of the requests of a part, a row for each teacher; no table where nobody was asked."""
+    rows = [{"teacher": name, "counts": json.dumps(told)} for name, told in counts.as_data().items()]
+    return {"asked": pa.Table.from_pylist(rows, schema=ASKED_SCHEMA)} if rows else {}
 
 
 def _left(name: str, item: Unmade) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from data_engine.rights import Rights, refusal
 from data_engine.sample import Modality
+from data_engine.teachers.recipe import Budget, Teacher
 from strict_yaml import Strict, parse_yaml
 
 
@@ -104,7 +105,8 @@ class Recipe(Strict):
     """A whole curation run.
 
     `target`: mix the corpora and write shards, or stop at the curated samples (`DIR/release`). `media`: an object
-    store that fsspec knows, for this run alone; without it media are kept in `DIR/media`.
+    store that fsspec knows, for this run alone; without it media are kept in `DIR/media`. `teachers`: the models that
+    makers may ask, and `budget` what they may spend, all runs into the folder together.
     """
 
     # Keys of `Corpus` that a recipe for one corpus may have at its top level.
@@ -115,6 +117,8 @@ class Recipe(Strict):
     gates: list[Gate] = Field(default_factory=list)
     rights: Rights = Rights()
     media: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9+]+://.+")
+    teachers: tuple[Teacher, ...] = ()
+    budget: Budget | None = None
     preset: str = "tiny"
     tokenizer: str | None = None
     mixture: Mixture = Mixture()

@@ -196,7 +196,7 @@ def _gone(data: Path, step: Path, file: Path, ids: pa.Array, keys: pa.Array) -> 
         samples = tables.parts(refresh.input_of(data, step, 0) / "samples")
         part = next(path for path in samples if path.name == file.name)
         return _is_in(pq.read_table(part, columns=["id"])["id"], ids)
-    if "key" in names and step.name.startswith("probe."):
+    if "key" in names and step.name.startswith(("probe.", "films.")):
         return _is_in(pq.read_table(file, columns=["key"])["key"], keys)
     return None
 

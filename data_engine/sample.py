@@ -159,6 +159,17 @@ def document(text: str) -> Message:
     return Message("document", (text_part(text),))
 
 
+def told_anew(sample: Sample, words: str) -> tuple[Message, ...]:
+    """A sample's turns, the last answer replaced by `words`; a document's words become those, under its pictures."""
+    spoken = [place for place, message in enumerate(sample.messages) if message.role in {"assistant", "document"}]
+    if not spoken:
+        return (*sample.messages, assistant(words))
+    last = sample.messages[spoken[-1]]
+    pictures = tuple(part for part in last.parts if part.kind != "text")
+    made = Message(last.role, (*pictures, text_part(words)))
+    return (*sample.messages[: spoken[-1]], made, *sample.messages[spoken[-1] + 1 :])
+
+
 def to_table(samples: Iterable[Sample]) -> pa.Table:
     """Samples as an Arrow table with `SCHEMA`: each nested column is built from one flat list per field."""
     rows = list(samples)

@@ -5,10 +5,10 @@ Sound is decoded by ffmpeg, ten minutes at a time, so that memory does not grow 
 
 import functools
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ffmpeg
 import numpy as np
@@ -24,12 +24,16 @@ CHUNK = 600
 QUIET = 20
 """Seconds at the end of a chunk in which the quietest moment is looked for: a word is not to be cut in two."""
 
+PAUSE = 0.6
+"""Seconds of silence that end an utterance, as the end of a sentence does."""
+SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
+
 Sound = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """What is said between `start` and `end`, in seconds of the file; `confidence` is the mean token probability."""
+    """What is said from `start` to `end`, seconds of the file; `confidence` is the mean probability of its words."""
 
     start: float
     end: float
@@ -65,19 +69,38 @@ def transcribe(path: Path, model: str, start: float = 0.0, end: float | None = N
     """
     if not has_sound(path):
         return []
-    whisper, said = _load(str(Path(model).expanduser())), []
+    whisper, words = _load(str(Path(model).expanduser())), list[_Word]()
     for at, sound in _chunks(path, start, end):
         heard, _ = whisper.transcribe(
-            sound, beam_size=5, temperature=0.0, condition_on_previous_text=False, vad_filter=True
+            sound, beam_size=5, temperature=0.0, condition_on_previous_text=False, vad_filter=True, word_timestamps=True
         )
-        said += [
-            Utterance(
-                round(at + one.start, 2), round(at + one.end, 2), one.text.strip(), float(np.exp(one.avg_logprob))
-            )
-            for one in heard
-            if one.text.strip()
-        ]
-    return said
+        words += [_Word(at + w.start, at + w.end, w.word, w.probability) for part in heard for w in part.words]
+    return [_utterance(group) for group in _between_pauses(words)]
+
+
+class _Word(NamedTuple):
+    start: float
+    end: float
+    text: str
+    probability: float
+
+
+def _between_pauses(words: Sequence[_Word]) -> Iterator[list[_Word]]:
+    """Words up to a pause, or to the end of a sentence."""
+    group: list[_Word] = []
+    for word in words:
+        if group and (word.start - group[-1].end >= PAUSE or group[-1].text.rstrip().endswith(SENTENCE_ENDS)):
+            yield group
+            group = []
+        group.append(word)
+    if group:
+        yield group
+
+
+def _utterance(words: Sequence[_Word]) -> Utterance:
+    text = "".join(word.text for word in words).strip()
+    confidence = sum(word.probability for word in words) / len(words)
+    return Utterance(round(float(words[0].start), 2), round(float(words[-1].end), 2), text, round(float(confidence), 4))
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,9 +1,10 @@
-"""A queue of an earlier run (`DIR/queues/recaption`) whose `caption` another job has filled: its samples, told anew.
+"""A queue of an earlier run (`DIR/queues/recaption`), to be told anew.
 
-A parquet row is a whole sample (see `data_engine.queues`). Its last answer gives way to `caption`; its parent is what
-it was; task, modality, origin and group stay its own. The captions' licence is the source's, added to the row's own.
-Pictures come from the `media` store of the run that wrote the queue, and keep their keys. A row without a caption is
-quarantined.
+A parquet row is a whole sample (see `data_engine.queues`). Where another job has filled its `caption`, that takes the
+place of the last answer, and a row without one is quarantined; with `captioned: false` the rows are read as they were,
+for the recipe's own makers (`make: [captions: ...]`). Its parent is what it was; task, modality, origin and group stay
+its own. The captions' licence is the source's, added to the row's own. Pictures come from the `media` store of the run
+that wrote the queue, and keep their keys.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ from typing import Any
 from data_engine import sample as samples
 from data_engine.media import MediaStore
 from data_engine.recipe import Source
-from data_engine.sample import Sample, assistant, document
+from data_engine.sample import Sample, told_anew
 from data_engine.sources import records
 from data_engine.sources.common import Quarantined, RecordError, clean_text, parse_options, quarantining
 from strict_yaml import Strict
@@ -25,10 +26,11 @@ COLUMNS = (*samples.SCHEMA.names, "caption")
 class QueueOptions(Strict):
     """`media`: the media store (a folder, or an address of an object store) of the run that wrote the queue.
 
-    A relative one is relative to where the command is given.
+    A relative one is relative to where the command is given. `captioned`: whether the captions are there.
     """
 
     media: str
+    captioned: bool = True
 
 
 def units(root: Path, options: dict[str, Any]) -> list[str]:
@@ -40,13 +42,14 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
 @quarantining
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """A sample per row; rows without a caption, or whose pictures are not there, are quarantined."""
-    held = MediaStore(_store(parse_options(QueueOptions, source.options, "queue").media))
+    options = parse_options(QueueOptions, source.options, "queue")
+    held = MediaStore(_store(options.media))
     for where, row in records.rows(root, unit, COLUMNS):
         if isinstance(row, RecordError):
             yield row.at(corpus, where)
             continue
         try:
-            yield _sample(row, corpus, source, held, store)
+            yield _sample(row, corpus, source, held, store, captioned=options.captioned)
         except RecordError as error:
             yield error.at(corpus, where)
 
@@ -55,11 +58,13 @@ def _store(address: str) -> Any:
     return address if "://" in address else Path(address).expanduser()
 
 
-def _sample(row: dict[str, Any], corpus: str, source: Source, held: MediaStore, store: MediaStore) -> Sample:
+def _sample(
+    row: dict[str, Any], corpus: str, source: Source, held: MediaStore, store: MediaStore, *, captioned: bool
+) -> Sample:
     """Raises RecordError."""
-    if row.get("caption") is None:
+    if captioned and row.get("caption") is None:
         raise RecordError("caption", "not filled: the job that writes captions has not come to this row")
-    caption = clean_text(row["caption"], "caption")
+    caption = clean_text(row["caption"], "caption") if captioned else ""
     try:
         old = samples.from_row(row)
     except (KeyError, TypeError, ValueError) as error:
@@ -69,25 +74,13 @@ def _sample(row: dict[str, Any], corpus: str, source: Source, held: MediaStore, 
     return dataclasses.replace(
         old,
         corpus=corpus,
-        messages=_told_anew(old, caption),
+        messages=told_anew(old, caption) if captioned else old.messages,
         licence=", ".join(dict.fromkeys(name for name in (old.licence, source.licence) if name)),
         attribution=", ".join(dict.fromkeys(name for name in (old.attribution, source.attribution) if name)),
-        parents=(old.id,),
+        parents=(old.id,) if captioned else old.parents,
         trials=(),
         id="",
     )
-
-
-def _told_anew(old: Sample, caption: str) -> tuple[samples.Message, ...]:
-    """The turns, the last answer replaced; a document becomes the caption under its pictures."""
-    spoken = [place for place, message in enumerate(old.messages) if message.role in {"assistant", "document"}]
-    if not spoken:
-        return (*old.messages, assistant(caption))
-    last = old.messages[spoken[-1]]
-    pictures = tuple(part for part in last.parts if part.kind != "text")
-    made = document(caption) if last.role == "document" else assistant(caption)
-    made = dataclasses.replace(made, parts=(*pictures, *made.parts))
-    return (*old.messages[: spoken[-1]], made, *old.messages[spoken[-1] + 1 :])
 
 
 def _bring(key: str, held: MediaStore, store: MediaStore) -> None:

@@ -17,8 +17,8 @@ from model.visual_tokens import CONTROL_TOKENS
 class InterleavedSpeech(Maker):
     """A film as a document: the pictures up to an utterance's end, its words, the next pictures, and so on.
 
-    `model`: a Whisper folder in CTranslate2's form. Utterances below `min_confidence` (mean token probability) are not
-    written. Pictures and words alternate every `min_seconds` at least; that must be a frame of the recipe's `frames`.
+    `model`: a Whisper folder in CTranslate2's form. Utterances below `min_confidence` (mean probability of their words)
+    are not written. Pictures and words alternate every `min_seconds` at least: a frame of the recipe's `frames`.
     """
 
     model: str
@@ -76,7 +76,8 @@ def alternating(said: Sequence[Utterance], film: Media, least: float) -> list[tu
             groups.append([])
         groups[-1].append(one)
     if len(groups) > 1 and groups[-1][-1].end - start < least:
-        groups[-2] += groups.pop()
+        last = groups.pop()
+        groups[-1] += last
     edges: list[Any] = [film.start, *(group[-1].end for group in groups[:-1]), film.end]
     words = [" ".join(one.text for one in group) for group in groups]
     return [
