@@ -16,6 +16,7 @@ TABLES = (
     "rewritten",
     "made",
     "unmade",
+    "asked",
     "quarantine",
     "media",
     "bad",

@@ -16,6 +16,7 @@ from data_engine.report import (
     corpora,
     gate,
     leaks,
+    made,
     measures,
     mix,
     palette,
@@ -42,6 +43,7 @@ class Section:
 SECTIONS = (
     Section("corpora", "Corpora", "Corpora", corpora.table),
     Section("funnel", "What became of every record", "Funnel", corpora.funnel),
+    Section("made", "What was made", "Made", made.section),
     Section("measures", "Measures and their bounds", "Measures", measures.histograms),
     Section("twins", "Duplicates", "Duplicates", twins.section),
     Section("leaks", "Decontamination", "Decontamination", leaks.section),
