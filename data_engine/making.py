@@ -135,9 +135,10 @@ class Keep(Maker):
 
 # The recipe's names for makers, and where they are: loaded only if named.
 MAKERS: Mapping[str, str] = {
-    "captions": "data_engine.synthesis.captions.Captions",
-    "interleaved_speech": "data_engine.synthesis.speech.InterleavedSpeech",
+    "captions": "data_engine.makers.captions.Captions",
+    "interleaved_speech": "data_engine.makers.speech.InterleavedSpeech",
     "keep": "data_engine.making.Keep",
+    "temporal_questions": "data_engine.makers.temporal.TemporalQuestions",
 }
 Stage = Sequence[tuple[str, Maker]]
 

@@ -16,7 +16,7 @@ from data_engine.models.speech import Utterance
 from data_engine.sample import Media, Part, Sample
 from data_engine.sample import Message as Turn
 from data_engine.sources.common import Quarantined
-from data_engine.synthesis.speech import InterleavedSpeech, alternating
+from data_engine.makers.speech import InterleavedSpeech, alternating
 from strict_yaml import RecipeError
 from tests.data_engine.speech_models import SPOKEN, dubbed, whisper
 

@@ -14,11 +14,11 @@ from pydantic import Field
 from data_engine.grounding import clip_time
 from data_engine.making import Made, Maker, Outcome, Tools, Unmade, derived
 from data_engine.sample import Media, Message, Part, Sample, assistant, user
-from data_engine.synthesis.asking import refused, replies
-from data_engine.synthesis.captions import caption
-from data_engine.synthesis.speech import film_of
+from data_engine.makers.asking import refused, replies
+from data_engine.makers.captions import caption
+from data_engine.makers.speech import film_of
 from data_engine.synthesis.wording import Language
-from data_engine.teachers.fence import STANDING, fenced
+from data_engine.teachers.fence import RULE, fenced
 from data_engine.teachers.request import Answer, Failure, Request, question
 from data_engine.words import folded_text
 
@@ -97,7 +97,7 @@ class TemporalQuestions(Maker):
 
     def _when(self, windows: Sequence[Sequence[Event]], tools: Tools) -> Iterator[Outcome]:
         single = [(window, event) for window in windows for event in window]
-        requests = [question(WHEN[self.language], fenced(event.words), system=STANDING) for _, event in single]
+        requests = [question(WHEN[self.language], fenced(event.words), system=RULE) for _, event in single]
         for (window, event), reply in zip(single, replies(self, tools, requests, a_question), strict=True):
             yield _outcome(window, event, reply, "temporal_when", _told(event))
 
@@ -118,7 +118,7 @@ class TemporalQuestions(Maker):
             yield _outcome(window, pair[1], reply, "temporal_why", answer)
 
     def _of_two(self, prompt: Mapping[Language, str], pair: tuple[Event, Event], **settings: Any) -> Request:
-        return question(prompt[self.language], *(fenced(one.words) for one in pair), system=STANDING, **settings)
+        return question(prompt[self.language], *(fenced(one.words) for one in pair), system=RULE, **settings)
 
 
 def _told(event: Event) -> str:

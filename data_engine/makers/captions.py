@@ -15,10 +15,10 @@ from data_engine.making import Made, Maker, Outcome, Tools, Unmade, derived, fau
 from data_engine.media import MediaError
 from data_engine.models import speech
 from data_engine.sample import Media, Sample, told_anew
-from data_engine.synthesis.asking import refused, replies
-from data_engine.synthesis.speech import film_of, utterances
+from data_engine.makers.asking import refused, replies
+from data_engine.makers.speech import film_of, utterances
 from data_engine.synthesis.wording import Language
-from data_engine.teachers.fence import STANDING, fenced
+from data_engine.teachers.fence import RULE, fenced
 from data_engine.teachers.request import Answer, Failure, Image, Request, question
 from data_engine.words import count_words
 from model.visual_tokens import CONTROL_TOKENS
@@ -96,7 +96,7 @@ class Captions(Maker):
         if film is None:
             if len(sample.media) != 1:
                 return Unmade(sample, f"shows {len(sample.media)} media; a caption is of one picture or film")
-            return question(Image(sample.media[0], self.max_side), prompts["image"], system=STANDING)
+            return question(Image(sample.media[0], self.max_side), prompts["image"], system=RULE)
         try:
             times = tools.times(film)
             said = utterances(film, self.speech, 0.5, tools) if self.speech else []
@@ -107,7 +107,7 @@ class Captions(Maker):
             parts += [f"{time - start:.1f} s:", Image(Media("image", film.key, start=time), self.max_side)]
         if said:
             parts.append(f"{prompts['speech']}\n{fenced(' '.join(one.text for one in said))}\n")
-        return question(*parts, prompts["video"], system=STANDING)
+        return question(*parts, prompts["video"], system=RULE)
 
 
 def thinned(times: Sequence[float], fps: float, most: int) -> list[float]:
