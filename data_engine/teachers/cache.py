@@ -9,12 +9,13 @@ which is never read.
 import functools
 import os
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 import xxhash
 
@@ -37,6 +38,8 @@ class Cache:
         self._own: int | None = None
         self._size = 0
         self._pending: list[bytes] = []
+        self._lock = threading.Lock()
+        self._open = functools.lru_cache(maxsize=64)(lambda number: self._files[number].open("rb"))
 
     @classmethod
     def at(cls, folder: Path) -> "Cache":
@@ -45,11 +48,12 @@ class Cache:
 
     def get(self, key: bytes) -> Answer | None:
         """The answer kept under `key`; None where there is none, or where it is damaged."""
-        place = self._index.find(int.from_bytes(key[:8], "big"))
-        if place is None:
-            return None
-        self.flush()
-        with self._files[place >> _FILE_BITS].open("rb") as content:
+        with self._lock:
+            place = self._index.find(int.from_bytes(key[:8], "big"))
+            if place is None:
+                return None
+            self._flush()
+            content = self._open(place >> _FILE_BITS)
             content.seek(place & ((1 << _FILE_BITS) - 1))
             line = content.readline()
         return _answer(line[50:]) if _is_whole(line, key) else None
@@ -58,12 +62,17 @@ class Cache:
         """Keeps an answer; it is in the file after `flush`."""
         record = orjson.dumps(_record(answer))
         line = b"%s %016x %s\n" % (key.hex().encode(), _checksum(record, key), record)
-        self._index.add(int.from_bytes(key[:8], "big"), (len(self._files) - 1) << _FILE_BITS | self._size)
-        self._pending.append(line)
-        self._size += len(line)
+        with self._lock:
+            self._index.add(int.from_bytes(key[:8], "big"), (len(self._files) - 1) << _FILE_BITS | self._size)
+            self._pending.append(line)
+            self._size += len(line)
 
     def flush(self) -> None:
         """Hands what is pending to the operating system, which keeps it when this process is killed."""
+        with self._lock:
+            self._flush()
+
+    def _flush(self) -> None:
         if not self._pending:
             return
         if self._own is None:
@@ -114,10 +123,8 @@ def _places(path: Path, number: int) -> Iterator[tuple[int, int]]:
     with path.open("rb") as lines:
         for line in lines:
             if line.endswith(b"\n"):
-                try:
+                with suppress(ValueError):  # a damaged line
                     yield int(line[:16], 16), offset
-                except ValueError:  # a damaged line
-                    pass
             offset += len(line)
 
 

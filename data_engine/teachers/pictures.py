@@ -3,7 +3,6 @@
 import base64
 from pathlib import Path
 
-
 from data_engine import clips
 from data_engine.media import MediaStore, decode_image, encode_jpeg, shrink
 from data_engine.teachers.request import Image
@@ -53,5 +52,3 @@ def data_url(data: bytes, max_side: int | None) -> str:
         data = encode_jpeg(shrink(decode_image(data), max_side), quality=95)
     kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
