@@ -1,7 +1,9 @@
 """Asks teachers, many requests at once: answers in the order of the requests, from the cache where they are known."""
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from data_engine.teachers.cache import Cache
@@ -40,8 +42,13 @@ def ask(
         if cache is None:
             raise ValueError("a budget is kept in the cache's folder: give `cache`")
     spending = Spending(cache.folder, budget) if cache and budget else None
-    counts = Counts() if counts is None else counts
-    with Engine(pool, pictures, cache, spending, parse, workers, counts) as engine:
+    engine = Engine(pool, pictures, cache, spending, parse, workers, Counts() if counts is None else counts)
+    answers = _answers(engine, requests)
+    return _on_a_thread(answers) if _within_a_loop() else answers
+
+
+def _answers(engine: Engine, requests: Iterable[Request]) -> Iterator[Answer | Failure]:
+    with engine:
         window: deque[Job] = deque()
         for request in requests:
             window.extend(engine.put(request))
@@ -49,3 +56,23 @@ def ask(
                 yield engine.outcome(window.popleft())
         while window:
             yield engine.outcome(window.popleft())
+
+
+def _within_a_loop() -> bool:
+    """Whether an event loop runs in this thread already, as in a notebook: another cannot."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _on_a_thread(answers: Iterator[Answer | Failure]) -> Iterator[Answer | Failure]:
+    """The same, each made on a thread of their own."""
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            while (answer := thread.submit(next, answers, end).result()) is not end:
+                yield answer  # type: ignore[misc]
+        finally:
+            thread.submit(answers.close).result()  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
-"""The lanes of a pool on a thread of their own, so that answers arrive while the caller works."""
+"""The lanes of a pool and the loop they run in: in the caller's thread, while the caller waits for an answer."""
 
 import asyncio
-import threading
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
@@ -23,15 +23,37 @@ from data_engine.teachers.spending import Spending
 WINDOW = 8
 """Requests known at a time, per request in flight: what memory holds, and how far a slow answer may hold up others."""
 LATEST = 0.02
-"""Seconds that a caller waits at most for an answer that is there: it is woken for many answers at once."""
+"""Seconds that the loop goes on at most when the awaited answer is there: it runs for many answers at once."""
+STALL = 0.002
+"""Seconds of the caller's own work after which the loop looks at the connections in between."""
 
 
-class _EndedError(Exception):
-    """The caller wants no more."""
+class _Loop(asyncio.SelectorEventLoop):
+    """Its clock stands still while the caller works, so that no answer that lies there meanwhile counts as late."""
+
+    _stood = 0.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = time.monotonic()
+
+    def time(self) -> float:
+        return time.monotonic() - self._stood
+
+    def stalled(self) -> float:
+        """Seconds since it ran."""
+        return time.monotonic() - self.left
+
+    def run_forever(self) -> None:
+        self._stood += self.stalled()
+        try:
+            super().run_forever()
+        finally:
+            self.left = time.monotonic()
 
 
 class Engine:
-    """See the module docstring. `put` and `outcome` are for the caller's thread, all else happens in the loop's."""
+    """See the module docstring: `put` takes requests, `outcome` runs the loop until one has been answered."""
 
     def __init__(
         self, pool: Pool, pictures: Pictures | None, cache: Cache | None, spending: Spending | None,
@@ -44,43 +66,47 @@ class Engine:
         self._parse, self._workers, self._counts = parse, workers, counts
         self._lanes: dict[str, Lane] = {}
         self._flying: dict[bytes, Job] = {}
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._ready, self._awake = threading.Event(), threading.Event()
+        self._kept: list[bytes] = []
+        self._loop = _Loop()
         self._awaited: Job | None = None
-        self._flushing = self._waking = False
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        self._ready.wait()
-        if self._error is not None:
-            raise self._error
+        self._loop.run_until_complete(self._open())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._fail(_EndedError())
-        self._settle(drop=kind is not None and not issubclass(kind, Exception))
-        self._loop.close()
+        """What is in flight is waited for, and kept, unless the caller wants no more."""
+        try:
+            self._loop.run_until_complete(self._close(drop=kind is not None and not issubclass(kind, Exception)))
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        finally:
+            self._loop.close()
 
     def put(self, request: Request) -> list[Job]:
         """A request's jobs, one for each teacher that answers it: done at once where the answer is known."""
+        if self._loop.stalled() > STALL:
+            self._loop.run_until_complete(_a_look())
         try:
             asked = content(request)
         except TypeError as error:
-            failure = Failure("not Unicode text", str(error), self._pool.teachers[0].name, 0, request.id)
-            tally = self._counts.of(failure.teacher)
-            tally.requests += 1
-            tally.failed[failure.reason] = tally.failed.get(failure.reason, 0) + 1
-            return [Job(request, self._pool.teachers[0], b"", failure)]
+            return [self._unreadable(request, str(error))]
         return [self._job(request, teacher, asked) for teacher in self._pool.who(asked)]
+
+    def _unreadable(self, request: Request, why: str) -> Job:
+        teacher = self._pool.teachers[0]
+        failure = Failure("not Unicode text", why, teacher.name, 0, request.id)
+        tally = self._counts.of(teacher.name)
+        tally.requests += 1
+        tally.failed[failure.reason] = tally.failed.get(failure.reason, 0) + 1
+        return Job(request, teacher, b"", failure)
 
     def _job(self, request: Request, teacher: Teacher, asked: bytes) -> Job:
         lane = self._lanes[teacher.name]
         lane.tally.requests += 1
-        job = Job(request, teacher, cache_key(asked, request, teacher))
+        job = Job(request, teacher, cache_key(asked, lane.settings(request)))
         if self._cache is not None:
             job.twin = self._flying.get(job.key)
             if job.twin is None:
@@ -89,8 +115,7 @@ class Engine:
                 return job
             self._flying[job.key] = job
         lane.queue.append(job)
-        if lane.idle:
-            self._loop.call_soon_threadsafe(lane.wake)
+        lane.wake()
         return job
 
     def _known(self, cache: Cache, job: Job) -> Answer | None:
@@ -98,9 +123,8 @@ class Engine:
         answer = cache.get(job.key)
         if answer is None:
             return None
-        reply = Reply(answer.text, answer.finish, 0, 0)
         try:
-            parsed = judged(reply, job.request, self._parse)
+            parsed = judged(Reply(answer.text, answer.finish, 0, 0), job.request, self._parse)
         except ReplyError:
             return None
         self._lanes[job.teacher.name].tally.cached += 1
@@ -110,15 +134,15 @@ class Engine:
         """Waits for a job. Raises what ended the run, once all that was in flight has come in."""
         if job.twin is not None:
             return self._twins(job, self.outcome(job.twin))
-        while job.outcome is None:
-            self._awake.clear()
-            self._awaited = job
-            if job.outcome is None and self._error is None:
-                self._awake.wait()
-            if self._error is not None:
-                self._settle(drop=False)
-                if job.outcome is None:
-                    raise self._error
+        while job.outcome is None and self._error is None:
+            self._awaited, self._enough = job, self._loop.create_future()
+            self._loop.run_until_complete(self._enough)
+            self._awaited = None
+        if job.outcome is None:
+            self._loop.run_until_complete(self._close(drop=False))
+            if job.outcome is None:
+                assert self._error
+                raise self._error
         return job.outcome
 
     def _twins(self, job: Job, outcome: Answer | Failure) -> Answer | Failure:
@@ -130,42 +154,25 @@ class Engine:
         tally.failed[outcome.reason] = tally.failed.get(outcome.reason, 0) + 1
         return replace(outcome, id=job.request.id)
 
-    def _settle(self, *, drop: bool) -> None:
-        """Ends the loop's thread: what is in flight is waited for, or dropped."""
-        if self._thread.is_alive():
-            with suppress(RuntimeError):  # the loop ended meanwhile
-                self._loop.call_soon_threadsafe(self._close, drop)
-            self._thread.join()
+    # In the loop.
 
-    # In the loop's thread.
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_until_complete(self._main())
-        except BaseException as error:
-            self._fail(error)
-        finally:
-            self._ready.set()
-
-    async def _main(self) -> None:
+    async def _open(self) -> None:
         self._over = asyncio.Event()
-        connector = aiohttp.TCPConnector(limit=0)  # the lanes' widths are the limit
-        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
-            for teacher in self._pool.teachers:
-                tally = self._counts.of(teacher.name)
-                self._lanes[teacher.name] = Lane(
-                    teacher, self._sender(teacher, session), self._parse, self._workers, tally, self
-                )
-            lanes = [lane for lane in self._lanes.values() for _ in range(_width(lane.teacher))]
-            self._tasks = [self._loop.create_task(self._work(lane)) for lane in lanes]
-            self._ready.set()
-            await asyncio.wait(self._tasks)
-        self._flush()
+        self._session = aiohttp.ClientSession(  # the lanes' widths are the limit, and they mind the time
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        for teacher in self._pool.teachers:
+            tally = self._counts.of(teacher.name)
+            self._lanes[teacher.name] = Lane(teacher, self._sender(teacher), self._parse, self._workers, tally, self)
+        lanes = [lane for lane in self._lanes.values() for _ in range(_width(lane.teacher))]
+        self._tasks = [self._loop.create_task(self._work(lane)) for lane in lanes]
+        self._watches = [self._loop.create_task(lane.watch()) for lane in self._lanes.values()]
 
-    def _sender(self, teacher: Teacher, session: aiohttp.ClientSession) -> Send:
+    def _sender(self, teacher: Teacher) -> Send:
         if teacher.url:
-            return Remote(teacher, session, self._pictures).ask
+            return Remote(teacher, self._session, self._pictures).ask
 
         def send(request: Request, seed: int, temperature: float) -> Coroutine[Any, Any, Reply]:
             return asyncio.to_thread(in_process.ask, teacher, request, seed, temperature)
@@ -175,21 +182,25 @@ class Engine:
     async def _work(self, lane: Lane) -> None:
         try:
             await lane.work()
-        except Exception as error:
-            self._fail(error)
+        except Exception as error:  # the first ends the run
+            self._error = self._error or error
+            self._return()
 
-    def _fail(self, error: BaseException) -> None:
-        """The first error ends the run; whoever waits is told."""
-        self._error = self._error or error
-        self._awake.set()
-
-    def _close(self, drop: bool) -> None:
+    async def _close(self, *, drop: bool) -> None:
+        """Ends the lanes. May be called twice."""
         self._over.set()
         for lane in self._lanes.values():
             lane.close()
-        if drop:
-            for task in self._tasks:
-                task.cancel()
+        for task in self._tasks if drop else ():
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        for watch in self._watches:
+            watch.cancel()
+        await asyncio.wait(self._watches)
+        await self._session.close()
+        self._flush()
+        if self._spending is not None:
+            self._spending.close()
 
     def may_send(self) -> None:
         """Raises what has ended the run, or BudgetError."""
@@ -201,7 +212,7 @@ class Engine:
     def spent(self, teacher: Teacher, prompt_tokens: int, completion_tokens: int) -> None:
         """Counts the tokens of a reply and what they cost."""
         tally = self._lanes[teacher.name].tally
-        cost = teacher.cost(prompt_tokens, completion_tokens)
+        cost = (prompt_tokens * teacher.prompt_price + completion_tokens * teacher.completion_price) / 1e6
         tally.prompt_tokens += prompt_tokens
         tally.completion_tokens += completion_tokens
         tally.cost += cost
@@ -209,36 +220,43 @@ class Engine:
             self._spending.add(prompt_tokens + completion_tokens, cost)
 
     def finished(self, job: Job) -> None:
-        """Keeps an answer, and wakes the caller when the one it waits for is there and few are left to send."""
-        if self._cache is not None:
-            if isinstance(job.outcome, Answer):
-                self._cache.put(job.key, job.outcome)
-                if not self._flushing:
-                    self._flushing = True
-                    self._loop.call_soon(self._flush)
+        """Keeps an answer, and ends the wait when the awaited one is there and few are left to send."""
+        if self._cache is not None and isinstance(job.outcome, Answer):
+            self._cache.put(job.key, job.outcome)
+            if not self._kept:
+                self._loop.call_soon(self._flush)
+            self._kept.append(job.key)
+        else:
             self._flying.pop(job.key, None)
         if self._awaited is not None and self._awaited.outcome is not None:
             if sum(len(lane.queue) for lane in self._lanes.values()) <= self._few:
-                self._wake()
-            elif not self._waking:
-                self._waking = True
-                self._loop.call_later(LATEST, self._wake)
+                self._return()
+            elif job is self._awaited:
+                self._loop.call_later(LATEST, self._return)
 
-    def _wake(self) -> None:
-        self._waking = False
-        self._awaited = None
-        self._awake.set()
+    def _return(self) -> None:
+        """Gives the caller its turn, if it waits."""
+        if self._awaited is not None and not self._enough.done():
+            self._enough.set_result(None)
 
     def _flush(self) -> None:
         """Once for all answers of one turn of the loop."""
-        self._flushing = False
         if self._cache is not None:
             self._cache.flush()
+        for key in self._kept:
+            self._flying.pop(key, None)
+        self._kept.clear()
 
     async def pause(self, seconds: float) -> None:
         """Waits, but no longer than the run lasts."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._over.wait(), seconds)
+
+
+async def _a_look() -> None:
+    """A few turns of the loop: replies that lie there are read, and the next requests sent."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def _width(teacher: Teacher) -> int:

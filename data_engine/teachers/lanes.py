@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from data_engine.teachers.counts import Tally
 from data_engine.teachers.recipe import Teacher
 from data_engine.teachers.remote import Reply, ReplyError
-from data_engine.teachers.request import Answer, Failure, Request
+from data_engine.teachers.request import Answer, Failure, Request, settings
 
 MAX_WAIT = 60.0
 DOWN_AFTER = 20
@@ -49,17 +49,16 @@ class Rate:
     def __init__(self, teacher: Teacher, workers: int) -> None:
         per_minute = teacher.requests_per_minute
         self._interval = 60.0 * workers / per_minute if per_minute else 0.0
-        self._next = 0.0
-        self._not_before = 0.0
+        self._next = self._not_before = 0.0
+        self.is_free = not per_minute
 
     def hold(self, seconds: float) -> None:
         """The server asked to be left alone for so long."""
         self._not_before = max(self._not_before, time.monotonic() + seconds)
+        self.is_free = False
 
     def wait(self) -> float:
         """Seconds until the request may be sent; its place is taken."""
-        if not self._interval and not self._not_before:
-            return 0.0
         now = time.monotonic()
         self._next = max(self._next, now - 1.0)
         place, self._next = self._next, self._next + self._interval
@@ -83,7 +82,7 @@ class Control(Protocol):
 
 
 class Lane:
-    """One teacher's requests. Jobs may be appended to `queue` in any thread; all else happens in the loop's."""
+    """One teacher's requests: who appends to `queue` calls `wake`."""
 
     def __init__(
         self, teacher: Teacher, send: Send, parse: Callable[[str], Any] | None, workers: int, tally: Tally,
@@ -91,63 +90,78 @@ class Lane:
     ) -> None:  # fmt: skip
         self.teacher, self.tally = teacher, tally
         self.queue: deque[Job] = deque()
-        self.idle: deque[asyncio.Future[None]] = deque()
+        self._idle: deque[asyncio.Future[None]] = deque()
         self._send, self._parse, self._control = send, parse, control
         self._rate = Rate(teacher, workers)
         self._failed_in_a_row = 0
+        self._due: dict[asyncio.Task[Any], float] = {}
+        self._overdue: set[asyncio.Task[Any]] = set()
+        self._now, self._tick = 0.0, min(1.0, teacher.timeout / 8)
         self._closed = False
+        self._usual = settings(Request(()), teacher)
+
+    def settings(self, request: Request) -> bytes:
+        """`request.settings`, made once for all requests that leave them to the teacher."""
+        if request.max_tokens is request.temperature is request.seed is None:
+            return self._usual
+        return settings(request, self.teacher)
 
     def wake(self) -> None:
-        """Sends idle workers to the queue."""
-        for _ in range(min(len(self.queue), len(self.idle))):
-            self.idle.popleft().set_result(None)
+        """Sends an idle worker to the queue."""
+        if self._idle and self.queue:
+            self._idle.popleft().set_result(None)
 
     def close(self) -> None:
         """Workers end when they have finished the request they have sent."""
         self._closed = True
-        while self.idle:
-            self.idle.popleft().set_result(None)
+        while self._idle:
+            self._idle.popleft().set_result(None)
 
     async def work(self) -> None:
         """Takes job after job. Raises what ends the run."""
-        loop = asyncio.get_running_loop()
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task
         while not self._closed:
             while self.queue and not self._closed:
                 job = self.queue.popleft()
-                job.outcome = await self._outcome(job)
+                job.outcome = await self._outcome(job, task)
                 self._control.finished(job)
             if not self._closed:
                 waiting = loop.create_future()
-                self.idle.append(waiting)
-                if self.queue:  # a job came after the look at the queue and before the place among the idle
-                    self.wake()
+                self._idle.append(waiting)
                 await waiting
 
-    async def _outcome(self, job: Job) -> Answer | Failure:
+    async def _outcome(self, job: Job, task: asyncio.Task[Any]) -> Answer | Failure:
         """The answer, or why there is none after all attempts. Raises TeacherError, BudgetError."""
-        for attempt in range(1, self.teacher.attempts + 1):
-            if wait := self._rate.wait():
+        request, teacher = job.request, self.teacher
+        seed = teacher.seed if request.seed is None else request.seed
+        temperature = teacher.temperature if request.temperature is None else request.temperature
+        for attempt in range(1, teacher.attempts + 1):
+            if not self._rate.is_free and (wait := self._rate.wait()):
                 await self._control.pause(wait)
             self._control.may_send()
+            self._due[task] = self._now + teacher.timeout + self._tick
             try:
-                return await self._answer(job, attempt)
-            except ReplyError as trouble:
-                self._control.spent(self.teacher, *trouble.spent)
-                if trouble.stop:
-                    raise TeacherError(f"teacher {self.teacher.name}: {trouble.reason}: {trouble.detail}") from trouble
-                if not trouble.again or attempt == self.teacher.attempts:
-                    return self._failure(job, trouble, attempt)
-                await self._back_off(trouble, attempt)
+                reply = await self._send(request, seed, temperature)
+                parsed = judged(reply, request, self._parse) if self._parse or request.choices else None
+                return self._answer(reply, request, attempt, parsed)
+            except ReplyError as error:
+                trouble = error
+            except asyncio.CancelledError:
+                trouble = self._late(task)
+            finally:
+                del self._due[task]
+            self._control.spent(teacher, *trouble.spent)
+            if trouble.stop:
+                raise TeacherError(f"teacher {teacher.name}: {trouble.reason}: {trouble.detail}")
+            if not trouble.again or attempt == teacher.attempts:
+                return self._failure(job, trouble, attempt)
+            await self._back_off(trouble, attempt)
+            seed, temperature = seed + 1, temperature or RETRY_TEMPERATURE
         raise AssertionError("a recipe has at least one attempt")
 
-    async def _answer(self, job: Job, attempt: int) -> Answer:
-        request, teacher = job.request, self.teacher
-        seed = (teacher.seed if request.seed is None else request.seed) + attempt - 1
-        temperature = teacher.temperature if request.temperature is None else request.temperature
-        if attempt > 1 and not temperature:
-            temperature = RETRY_TEMPERATURE
-        reply = await self._send(request, seed, temperature)
-        parsed = judged(reply, request, self._parse)
+    def _answer(self, reply: Reply, request: Request, attempt: int, parsed: Any) -> Answer:
+        teacher = self.teacher
         self._control.spent(teacher, reply.prompt_tokens, reply.completion_tokens)
         self._failed_in_a_row = 0
         self.tally.answered += 1
@@ -156,6 +170,24 @@ class Lane:
             reply.prompt_tokens, reply.completion_tokens, reply.finish, reply.tokens if request.logprobs else None,
             reply.scores, attempt, False, request.id, parsed,
         )  # fmt: skip
+
+    def _late(self, task: asyncio.Task[Any]) -> ReplyError:
+        """The reason of a sending that `watch` cancelled; a cancellation of any other kind goes on."""
+        if task not in self._overdue:
+            raise asyncio.CancelledError
+        self._overdue.discard(task)
+        task.uncancel()
+        return ReplyError("timed out", f"no answer within {self.teacher.timeout:g} s", again=True)
+
+    async def watch(self) -> None:
+        """Cancels what takes too long: one look at all, now and then, costs less than a timer for each."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._now = loop.time()
+            for task in [task for task, due in self._due.items() if due < self._now and task not in self._overdue]:
+                self._overdue.add(task)
+                task.cancel()
+            await asyncio.sleep(self._tick)
 
     def _failure(self, job: Job, trouble: ReplyError, attempt: int) -> Failure:
         """Counts it. Raises TeacherError where it is one of many in a row."""

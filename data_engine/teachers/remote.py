@@ -28,10 +28,11 @@ STOPPING = {
     404: "no such address or model; check url (it should end in /v1) and model",
 }
 """Statuses that no other request would fare better with."""
+_UNCOUNTED = {"prompt_tokens": None, "completion_tokens": None}
 AGAIN = {408, 409, 425, 429}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """A server's reply, not yet judged by the caller's `parse`."""
 
@@ -66,17 +67,14 @@ class Remote:
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if teacher.key_env:
             self._headers["Authorization"] = f"Bearer {os.environ[teacher.key_env]}"
-        timeout = aiohttp.ClientTimeout(total=teacher.timeout)
-        self._options: dict[str, Any] = {"allow_redirects": False, "proxy": _proxy(teacher.url), "timeout": timeout}
+        self._options: dict[str, Any] = {"allow_redirects": False, "proxy": _proxy(teacher.url)}
 
     async def ask(self, request: Request, seed: int, temperature: float) -> Reply:
         """Sends the request once. Raises ReplyError."""
         body = await self._body(request, seed, temperature)
         try:
-            async with self._session.post(self._url, data=body, headers=self._headers, **self._options) as response:
-                content = await response.read()
-        except TimeoutError as error:
-            raise ReplyError("timed out", f"no answer within {self._teacher.timeout:g} s", again=True) from error
+            response = await self._session.post(self._url, data=body, headers=self._headers, **self._options)
+            content = await response.read()  # to its end, or the connection is closed: it need not be released
         except aiohttp.ClientPayloadError as error:
             raise ReplyError("reply cut off", str(error), again=True) from error
         except (aiohttp.ClientError, OSError) as error:
@@ -124,16 +122,22 @@ def read_reply(content: bytes, logprobs: bool, sent: int) -> Reply:
         data = orjson.loads(content)
         choice = data["choices"][0]
         message, finish = choice["message"], choice.get("finish_reason") or ""
-        text, usage = message.get("content"), data.get("usage") or {}
-        spent = (int(usage.get("prompt_tokens", sent // 4)), int(usage.get("completion_tokens", len(text or "") // 4)))
+        text, usage = message.get("content") or "", data.get("usage") or _UNCOUNTED
+        prompt, completion = usage["prompt_tokens"], usage["completion_tokens"]
+        if prompt is None:
+            prompt, completion = sent // 4, len(text.encode()) // 4
         tokens = _tokens(choice.get("logprobs")) if logprobs else None
+        if not (type(text) is type(finish) is str and type(prompt) is type(completion) is int):
+            raise TypeError
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ReplyError("malformed reply", content[:SHOWN].decode(errors="replace"), again=True) from error
     if finish == "content_filter" or message.get("refusal"):
-        raise ReplyError("refused by the content filter", str(message.get("refusal") or text or ""), spent=spent)
-    if not isinstance(text, str) or not text.strip():
-        raise ReplyError("empty reply", content[:SHOWN].decode(errors="replace"), again=True, spent=spent)
-    return Reply(text, str(finish), *spent, tokens)
+        said = str(message.get("refusal") or text)
+        raise ReplyError("refused by the content filter", said, spent=(prompt, completion))
+    if not text or text.isspace():
+        said = content[:SHOWN].decode(errors="replace")
+        raise ReplyError("empty reply", said, again=True, spent=(prompt, completion))
+    return Reply(text, finish, prompt, completion, tokens)
 
 
 def _tokens(logprobs: Any) -> tuple[Token, ...] | None:
