@@ -9,12 +9,14 @@ which is never read.
 import functools
 import os
 import socket
+import threading
+from binascii import hexlify
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 import xxhash
 
@@ -36,7 +38,9 @@ class Cache:
         self._files.append(folder / own)
         self._own: int | None = None
         self._size = 0
-        self._pending: list[bytes] = []
+        self._pending: deque[tuple[bytes, Answer]] = deque()
+        self._lock = threading.Lock()
+        self._open = functools.lru_cache(maxsize=64)(lambda number: self._files[number].open("rb"))
 
     @classmethod
     def at(cls, folder: Path) -> "Cache":
@@ -48,29 +52,31 @@ class Cache:
         place = self._index.find(int.from_bytes(key[:8], "big"))
         if place is None:
             return None
-        self.flush()
-        with self._files[place >> _FILE_BITS].open("rb") as content:
+        with self._lock:
+            content = self._open(place >> _FILE_BITS)
             content.seek(place & ((1 << _FILE_BITS) - 1))
             line = content.readline()
         return _answer(line[50:]) if _is_whole(line, key) else None
 
     def put(self, key: bytes, answer: Answer) -> None:
-        """Keeps an answer; it is in the file after `flush`."""
-        record = orjson.dumps(_record(answer))
-        line = b"%s %016x %s\n" % (key.hex().encode(), _checksum(record, key), record)
-        self._index.add(int.from_bytes(key[:8], "big"), (len(self._files) - 1) << _FILE_BITS | self._size)
-        self._pending.append(line)
-        self._size += len(line)
+        """Keeps an answer; it is in its file, and found, after `flush`."""
+        self._pending.append((key, answer))
 
     def flush(self) -> None:
         """Hands what is pending to the operating system, which keeps it when this process is killed."""
-        if not self._pending:
-            return
-        if self._own is None:
-            self._own = os.open(self._files[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        data, self._pending = b"".join(self._pending), []
-        while data:
-            data = data[os.write(self._own, data) :]
+        with self._lock:
+            if not self._pending:
+                return
+            if self._own is None:
+                self._own = os.open(self._files[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+            kept = [self._pending.popleft() for _ in range(len(self._pending))]
+            lines = [_line(key, answer) for key, answer in kept]
+            data = memoryview(b"".join(lines))
+            while data:
+                data = data[os.write(self._own, data) :]
+            for (key, _), line in zip(kept, lines, strict=True):
+                self._index.add(int.from_bytes(key[:8], "big"), (len(self._files) - 1) << _FILE_BITS | self._size)
+                self._size += len(line)
 
 
 class _Index:
@@ -114,11 +120,16 @@ def _places(path: Path, number: int) -> Iterator[tuple[int, int]]:
     with path.open("rb") as lines:
         for line in lines:
             if line.endswith(b"\n"):
-                try:
+                with suppress(ValueError):  # a damaged line
                     yield int(line[:16], 16), offset
-                except ValueError:  # a damaged line
-                    pass
             offset += len(line)
+
+
+def _line(key: bytes, answer: Answer) -> bytes:
+    tokens = answer.tokens and [(token.text, token.logprob) for token in answer.tokens]
+    numbers = (answer.prompt_tokens, answer.completion_tokens, answer.attempts)
+    record = orjson.dumps((answer.text, answer.teacher, answer.model, *numbers, answer.finish, tokens, answer.scores))
+    return b"%b %016x %b\n" % (hexlify(key), _checksum(record, key), record)
 
 
 def _checksum(record: bytes, key: bytes) -> int:
@@ -126,14 +137,8 @@ def _checksum(record: bytes, key: bytes) -> int:
 
 
 def _is_whole(line: bytes, key: bytes) -> bool:
-    head = b"%s %016x " % (key.hex().encode(), _checksum(line[50:-1], key))
+    head = b"%b %016x " % (hexlify(key), _checksum(line[50:-1], key))
     return line.endswith(b"\n") and line[:50] == head
-
-
-def _record(answer: Answer) -> tuple[Any, ...]:
-    tokens = answer.tokens and [(token.text, token.logprob) for token in answer.tokens]
-    numbers = (answer.prompt_tokens, answer.completion_tokens, answer.attempts)
-    return (answer.text, answer.teacher, answer.model, *numbers, answer.finish, tokens, answer.scores)
 
 
 def _answer(record: bytes) -> Answer:

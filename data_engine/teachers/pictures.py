@@ -1,14 +1,12 @@
 """Pictures as a teacher is shown them: what the canonical decode gives, as a data URL."""
 
 import base64
+from collections.abc import Iterator
 from pathlib import Path
-
 
 from data_engine import clips
 from data_engine.media import MediaStore, decode_image, encode_jpeg, shrink
 from data_engine.teachers.request import Image
-
-_EXIF = (b"Exif\0\0", b"eXIf", b"EXIF")
 
 
 class Pictures:
@@ -39,12 +37,26 @@ def is_plain(data: bytes) -> bool:
     """Whether every decoder shows these bytes as `media.decode_image` does: a JPEG or an opaque 8-bit PNG that stands
     upright. A cut-out, for one, has whatever colour beneath, and only some decoders turn what lies on its side.
     """
-    head = data[:65536]
-    if any(mark in head for mark in _EXIF):
+    if data.startswith(b"\xff\xd8\xff"):
+        return not any(name == b"\xe1" and data[at : at + 5] == b"Exif\0" for name, at in _jpeg_segments(data))
+    if not data.startswith(b"\x89PNG") or data[24:25] > b"\x08" or data[25:26] not in (b"\0", b"\2", b"\3"):
         return False
-    if head.startswith(b"\xff\xd8\xff"):
-        return True
-    return head.startswith(b"\x89PNG") and head[24:25] <= b"\x08" and head[25:26] in b"\0\2\3" and b"tRNS" not in head
+    return all(name not in (b"tRNS", b"eXIf") for name in _png_chunks(data))
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """(marker, where its content starts) of every segment before the picture itself."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] not in (b"\xda", b"\xd9"):
+        yield data[at + 1 : at + 2], at + 4
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+
+
+def _png_chunks(data: bytes) -> Iterator[bytes]:
+    at = 8
+    while at + 8 <= len(data):
+        yield data[at + 4 : at + 8]
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
 
 
 def data_url(data: bytes, max_side: int | None) -> str:
@@ -53,5 +65,3 @@ def data_url(data: bytes, max_side: int | None) -> str:
         data = encode_jpeg(shrink(decode_image(data), max_side), quality=95)
     kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-

@@ -60,10 +60,6 @@ class Teacher(Strict):
         """The model's name as answers record it."""
         return self.model or Path(self.folder).name
 
-    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """The price of so many tokens."""
-        return (prompt_tokens * self.prompt_price + completion_tokens * self.completion_price) / 1e6
-
     def require(self) -> None:
         """Raises RecipeError, with the fix, for a missing key or folder."""
         if self.key_env and not os.environ.get(self.key_env):

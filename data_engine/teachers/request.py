@@ -98,12 +98,18 @@ def content(request: Request) -> bytes:
     return orjson.dumps((request.system, request.turns, request.choices, request.logprobs))
 
 
-def cache_key(asked: bytes, request: Request, teacher: Teacher) -> bytes:
-    """16 bytes: a hash of the content, the model's identity and the generation settings, and of nothing else."""
-    chosen = (
-        teacher.identity,
-        teacher.max_tokens if request.max_tokens is None else request.max_tokens,
-        teacher.temperature if request.temperature is None else request.temperature,
-        teacher.seed if request.seed is None else request.seed,
+def settings(request: Request, teacher: Teacher) -> bytes:
+    """The canonical form of what else an answer depends on: the model's identity and the generation settings."""
+    return orjson.dumps(
+        (
+            teacher.identity,
+            teacher.max_tokens if request.max_tokens is None else request.max_tokens,
+            teacher.temperature if request.temperature is None else request.temperature,
+            teacher.seed if request.seed is None else request.seed,
+        )
     )
-    return xxhash.xxh3_128_digest(asked + orjson.dumps(chosen))
+
+
+def cache_key(asked: bytes, chosen: bytes) -> bytes:
+    """16 bytes: a hash of a request's `content` and `settings`, and of nothing else."""
+    return xxhash.xxh3_128_digest(asked + chosen)

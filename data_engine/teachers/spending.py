@@ -12,7 +12,7 @@ _RECORD = struct.Struct("<qd")  # tokens, cost
 _FRESH = 1.0
 
 
-class BudgetSpent(RuntimeError):
+class BudgetError(ValueError):
     """The budget is used up: the message says what was spent and how to go on."""
 
 
@@ -53,13 +53,13 @@ class Spending:
         return self._others[0] + self._tokens, self._others[1] + self._cost
 
     def check(self) -> None:
-        """Raises BudgetSpent where nothing more may be sent."""
+        """Raises BudgetError where nothing more may be sent."""
         tokens, cost = self.total()
         most_tokens, most_cost = self.budget.tokens, self.budget.cost
         if (most_tokens is not None and tokens >= most_tokens) or (most_cost is not None and cost >= most_cost):
             limits = [f"{most_tokens:,} tokens"] if most_tokens is not None else []
             limits += [f"a cost of {most_cost:g}"] if most_cost is not None else []
-            raise BudgetSpent(
+            raise BudgetError(
                 f"{self.folder}: budget spent: {tokens:,} tokens, cost {cost:.4g}, of {' and '.join(limits)}; "
                 "answers so far are kept: raise budget.tokens or budget.cost and run again"
             )
