@@ -11,17 +11,17 @@ from typing import Any, ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from data_engine.makers.asking import refused, replies
+from data_engine.makers.speech import film_of, utterances
 from data_engine.making import Made, Maker, Outcome, Tools, Unmade, derived, faulty, teachers_of
 from data_engine.media import MediaError
 from data_engine.models import speech
 from data_engine.sample import Media, Sample, told_anew
-from data_engine.makers.asking import refused, replies
-from data_engine.makers.speech import film_of, utterances
 from data_engine.synthesis.wording import Language
 from data_engine.teachers.fence import RULE, fenced
 from data_engine.teachers.request import Answer, Failure, Image, Request, question
 from data_engine.words import count_words
-from model.visual_tokens import CONTROL_TOKENS
+from model.visual_tokens import SPECIAL_TOKENS
 
 PROMPTS: dict[Language, dict[str, str]] = {
     "en": {
@@ -125,7 +125,7 @@ def thinned(times: Sequence[float], fps: float, most: int) -> list[float]:
 def caption(text: str, least: int, most: int) -> str:
     """A teacher's words as a caption. Raises ValueError for what cannot be one."""
     text = text.strip()
-    marks = [mark for mark in CONTROL_TOKENS if mark in text]
+    marks = [mark for mark in SPECIAL_TOKENS if mark in text]
     if marks:
         raise ValueError(f"it holds the mark {marks[0]}")
     num = int(count_words(pa.array([text]))[0])

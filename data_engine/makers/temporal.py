@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from data_engine.grounding import clip_time
-from data_engine.making import Made, Maker, Outcome, Tools, Unmade, derived
-from data_engine.sample import Media, Message, Part, Sample, assistant, user
+from data_engine.grounding import Clip, render
 from data_engine.makers.asking import refused, replies
 from data_engine.makers.captions import caption
 from data_engine.makers.speech import film_of
+from data_engine.making import Made, Maker, Outcome, Tools, Unmade, derived
+from data_engine.sample import Media, Message, Part, Sample, assistant, user
 from data_engine.synthesis.wording import Language
 from data_engine.teachers.fence import RULE, fenced
 from data_engine.teachers.request import Answer, Failure, Request, question
@@ -122,7 +122,7 @@ class TemporalQuestions(Maker):
 
 
 def _told(event: Event) -> str:
-    return clip_time(event.start, event.end, event.words)
+    return render([Clip(round(event.start, 1), round(event.end, 1), event.words)]).strip()
 
 
 def _outcome(window: Sequence[Event], event: Event, reply: Answer | Failure, task: str, answer: str) -> Outcome:
@@ -168,7 +168,7 @@ def in_windows(events: Sequence[Sample], most: float) -> list[list[Event]]:
         if film.end - begin > most:
             windows.append([])
             begin = film.start
-        windows[-1].append(Event(sample, film.start - begin, film.end - begin, sample.text.strip()))
+        windows[-1].append(Event(sample, film.start - begin, film.end - begin, " ".join(sample.text.split())))
     return windows
 
 
