@@ -152,7 +152,7 @@ def test_rows_that_cannot_be_read_back_are_quarantined(done: Path, tmp_path: Pat
 def test_a_document_keeps_its_pictures_and_gets_the_caption() -> None:
     page = samples.Message("document", (samples.Part("image", media=(0,)), samples.text_part("old words")))
     old = samples.Sample("c", "image", "page", (page,), (samples.Media("image", "a" * 64),))
-    (told,) = queue._told_anew(old, "new words")
+    (told,) = samples.told_anew(old, "new words")
     assert told.role == "document" and told.parts == (page.parts[0], samples.text_part("new words"))
 
 
