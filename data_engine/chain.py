@@ -18,6 +18,7 @@ from data_engine.judge import Sight
 from data_engine.operators.sft import TaskType
 from data_engine.passes import run_passes
 from data_engine.recipe import Corpus
+from data_engine.runners import needs
 from data_engine.runners.partition import RunnerName, Work
 from data_engine.select import select, statuses
 from data_engine.step import Counts, StepResult
@@ -112,7 +113,7 @@ def _probe_media(this: Curation, corpus: Corpus, listing: pa.Table, folder: Path
         probe.probe_partition, store=this.store, frames=folder / "frames", config=this.recipe.frames
     )
     size = 1 if "video" in listing["kind"].unique().to_pylist() else 512
-    this.partitions(f"probe {corpus.corpus}", work, listing, size, folder, "ray")
+    this.partitions(f"probe {corpus.corpus}", work, listing, size, folder, "ray", blame=probe.unreadable)
     return row_counts(folder, "media", "bad")
 
 
@@ -158,7 +159,7 @@ def _label(this: Curation, corpus: Corpus, read: StepResult, probed: StepResult)
         readable = {row["key"] for row in tables.rows(probed.table("media"), ["key"])}
         usable = pa.array([all(m["key"] in readable for m in media) for media in found["media"].to_pylist()])
         work = functools.partial(label.label_partition, store=this.store, rewriting=rewrites.build(corpus.rewrites))
-        this.partitions(f"OCR {corpus.corpus}", work, found.filter(usable), 24, folder, "ray")
+        this.partitions(f"OCR {corpus.corpus}", work, found.filter(usable), 24, folder, "ray", needs.OCR)
         tables.write(found.filter(pc.invert(usable)), folder / "samples" / "unreadable.parquet")
         return row_counts(folder, "samples", "ocr")
 
@@ -243,7 +244,8 @@ def _measure_step(
 ) -> StepResult:
     def build(folder: Path) -> Counts:
         parts = tables.parts(inputs[0].table("samples"))
-        this.over_parts(f"{name} {corpus.corpus}", work, parts, folder, usual)
+        wanted = needs.together(operator.needs() for _, operator in operators)
+        this.over_parts(f"{name} {corpus.corpus}", work, parts, folder, usual, wanted)
         return row_counts(folder, table)
 
     return this.run.step(

@@ -11,7 +11,8 @@ from data_engine import tables
 from data_engine.media import store_of
 from data_engine.recipe import Recipe
 from data_engine.runners import partition
-from data_engine.runners.partition import RunnerName, Work
+from data_engine.runners.needs import MEDIA, Needs
+from data_engine.runners.partition import Blame, RunnerName, Work
 from data_engine.step import Counts, Run
 
 Progress = Callable[[str, int, int], None]
@@ -30,18 +31,32 @@ class Curation:
     def store(self) -> Path:
         return store_of(self.run.out)
 
-    def partitions(self, name: str, work: Work, table: pa.Table, size: int, folder: Path, usual: RunnerName) -> None:
-        """Cuts `table` into partitions and runs `work` over them on the usual runner, unless told otherwise."""
+    def partitions(
+        self,
+        name: str,
+        work: Work,
+        table: pa.Table,
+        size: int,
+        folder: Path,
+        usual: RunnerName,
+        needs: Needs = MEDIA,
+        blame: Blame | None = None,
+    ) -> None:
+        """Cuts `table` into partitions and runs `work` over them on the usual runner, unless told otherwise.
+
+        `needs`: what one worker takes, models above all. `blame`: what becomes of a row that no worker survives.
+        """
         parts = tables.write_partitions(table, folder / "_in", size)
         runner = (self.runner or usual) if table.num_rows else "local"
-        partition.run(runner, work, parts, folder, functools.partial(self.progress, name))
+        partition.run(runner, work, parts, folder, functools.partial(self.progress, name), needs, blame)
 
-    def over_parts(self, name: str, work: Work, parts: Sequence[Path], folder: Path, usual: RunnerName) -> None:
+    def over_parts(
+        self, name: str, work: Work, parts: Sequence[Path], folder: Path, usual: RunnerName, needs: Needs = MEDIA
+    ) -> None:
         """Runs `work` once for each part of a table. It gets the part's name, to read that part and its siblings;
         what it returns is part for part and in the same order."""
-        self.partitions(
-            name, work, pa.table({"part": pa.array([p.name for p in parts], pa.string())}), 1, folder, usual
-        )
+        units = pa.table({"part": pa.array([part.name for part in parts], pa.string())})
+        self.partitions(name, work, units, 1, folder, usual, needs)
 
 
 def row_counts(folder: Path, *names: str) -> Counts:

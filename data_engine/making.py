@@ -31,6 +31,7 @@ from data_engine.curation import Curation, row_counts
 from data_engine.ingest import QUARANTINE_SCHEMA
 from data_engine.media import MediaStore
 from data_engine.recipe import Corpus
+from data_engine.runners.needs import MEDIA, Needs, together
 from data_engine.runners.partition import RunnerName
 from data_engine.sample import Media, Message, Modality, Sample
 from data_engine.sources.common import Quarantined
@@ -110,6 +111,11 @@ class Maker(Strict):
 
     runner: ClassVar[RunnerName] = "ray"
     watches: ClassVar[bool] = False
+
+    @property
+    def needs(self) -> Needs:
+        """What a worker that makes takes: the models it loads above all."""
+        return MEDIA
 
     @property
     def asks(self) -> tuple[str, ...] | None:
@@ -233,7 +239,8 @@ def _run_stage(
         samples, films = inputs[0].table("samples"), inputs[1].folder if inputs[1:] else None
         tools = Tools(this.store, films, recipe.teachers, recipe.budget, this.run.out / REQUESTS)
         work = functools.partial(make_partition, stage=stage, samples=samples, tools=tools)
-        this.over_parts(f"make {corpus.corpus}", work, tables.parts(samples), folder, usual)
+        needs = together(rule.needs for _, rule in stage)
+        this.over_parts(f"make {corpus.corpus}", work, tables.parts(samples), folder, usual, needs)
         return row_counts(folder, "samples", "unmade", "quarantine")
 
     return this.run.step(

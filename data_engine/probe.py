@@ -53,6 +53,12 @@ def probe_partition(table: pa.Table, *, store: Path, frames: Path, config: Frame
     }
 
 
+def unreadable(table: pa.Table, reason: str) -> dict[str, pa.Table]:
+    """The tables of `probe_partition` for media that cannot even be tried."""
+    bad = [{"key": key, "reason": reason} for key in table["key"].to_pylist()]
+    return {"media": MEDIA_SCHEMA.empty_table(), "bad": pa.Table.from_pylist(bad, schema=BAD_SCHEMA)}
+
+
 def _check_shape(width: int, height: int) -> None:
     """Raises MediaError for a strip that no model can be shown, whatever its budget."""
     if max(height, width) > MAX_ASPECT_RATIO * min(height, width):

@@ -34,6 +34,7 @@ from data_engine.operators import interleaved, pii
 from data_engine.operators.image_text import open_image
 from data_engine.operators.safety import unrecognisable
 from data_engine.recipe import Corpus
+from data_engine.runners.needs import DETECTOR
 from data_engine.sample import Media, Message, Sample
 from data_engine.step import Counts, StepResult
 from strict_yaml import Strict
@@ -116,7 +117,7 @@ def run_rewrites(this: Curation, corpus: Corpus, read: StepResult) -> StepResult
         samples = read.table("samples")
         work = functools.partial(rewrite_partition, rewrites=rewrites, samples=samples, store=this.store)
         parts = tables.parts(samples)
-        this.over_parts(f"rewrite {corpus.corpus}", work, parts, folder, "ray" if blurs else "spark")
+        this.over_parts(f"rewrite {corpus.corpus}", work, parts, folder, "ray" if blurs else "spark", DETECTOR)
         return row_counts(folder, "samples", "rewritten")
 
     return this.run.step(

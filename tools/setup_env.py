@@ -158,7 +158,7 @@ def make_lock() -> None:
         "--no-header",
         "--no-annotate",
     ]
-    done = subprocess.run(command, env=uv_environment(), stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, env=uv_environment(), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         sys.exit(done.returncode)
     LOCK.write_text(re.sub(r"\+[a-z0-9.]+$", "", done.stdout, flags=re.MULTILINE))
@@ -184,8 +184,8 @@ def runs(*command: str | Path) -> bool:
 
 
 def run(*command: str, env: dict[str, str] | None = None) -> bool:
-    """Runs a command in sight; True if it succeeds."""
-    return subprocess.run(command, env=env, check=False).returncode == 0
+    """Runs a command in sight and in this folder, whose pyproject.toml has settings for uv; True if it succeeds."""
+    return subprocess.run(command, env=env, cwd=ROOT, check=False).returncode == 0
 
 
 if __name__ == "__main__":

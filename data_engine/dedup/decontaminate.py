@@ -32,6 +32,7 @@ from data_engine.describe import Turns, owners
 from data_engine.media import MediaError, MediaStore, decode_image, write_atomic
 from data_engine.models import embedding
 from data_engine.recipe import Source
+from data_engine.runners.needs import checkpoint, together
 from data_engine.sample import Sample
 from data_engine.sources.common import Quarantined, inside
 from data_engine.words import count_words
@@ -197,7 +198,8 @@ def find(rows: Rows, config: Decontaminate, this: Curation, folder: Path) -> Dro
     units = pa.table({"part": pa.array(range(sum(part.earlier for part in rows.parts), len(rows.parts)), pa.int32())})
     work = functools.partial(match_partition, parts=rows.parts, known=known, config=config, store=this.store)
     models = config.image_model or config.text_model
-    this.partitions("decontaminate", work, units, 1, folder / "matches", "ray" if models else "spark")
+    needs = together(checkpoint(model) for model in (config.image_model, config.text_model) if model)
+    this.partitions("decontaminate", work, units, 1, folder / "matches", "ray" if models else "spark", needs)
     write_atomic(folder / "recall.json", json.dumps(measured(items, known, config), indent=1).encode())
     row, reason = [np.empty(0, np.int64)], []
     for part, file in zip(units["part"].to_pylist(), tables.parts(folder / "matches" / "leaks"), strict=False):

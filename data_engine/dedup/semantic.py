@@ -26,6 +26,7 @@ from data_engine.dedup.rows import Drops, Part, Rows
 from data_engine.describe import Turns
 from data_engine.media import store_of
 from data_engine.models import embedding
+from data_engine.runners.needs import checkpoint
 from strict_yaml import Strict
 
 Ints = npt.NDArray[np.int64]
@@ -77,7 +78,7 @@ def _embed_texts(rows: Rows, config: Semantic, this: Curation, folder: Path) -> 
     work = functools.partial(
         _texts_partition, parts=rows.parts, start=rows.start, alive=folder / "alive.npy", model=config.model
     )
-    this.partitions("semantic vectors", work, units, 1, folder, "ray")
+    this.partitions("semantic vectors", work, units, 1, folder, "ray", checkpoint(config.model))
 
 
 def _texts_partition(
@@ -98,7 +99,7 @@ def _embed_pictures(rows: Rows, pictures: perceptual.Shown, config: Semantic, th
     stores = [_store(rows.parts[number], this) for number in part.tolist()]
     listing = pa.table({"item": still, "key": pictures.keys.take(pa.array(still)), "store": stores})
     work = functools.partial(_pictures_partition, model=config.model)
-    this.partitions("semantic vectors", work, listing, _PICTURES, folder, "ray")
+    this.partitions("semantic vectors", work, listing, _PICTURES, folder, "ray", checkpoint(config.model))
 
 
 def _store(part: Part, this: Curation) -> str:

@@ -1,6 +1,7 @@
 """A curation run as a job: the same code for `keyeforge data curate` and
 
 spark-submit data_engine/jobs/curate.py RECIPE --out DIR [--runner local|spark|ray] [--root DIR]
+ray job submit -- python data_engine/jobs/curate.py RECIPE --out DIR --runner ray
 """
 
 import argparse
@@ -13,7 +14,7 @@ from rich.table import Table
 from data_engine.catalog import CatalogError
 from data_engine.recipe import load_recipe
 from data_engine.runners import spark
-from data_engine.runners.partition import RunnerName
+from data_engine.runners.partition import RunnerError, RunnerName
 from strict_yaml import RecipeError
 
 
@@ -45,7 +46,7 @@ def run(
                 console.print(f"{step.name:<22} {state:>10}   {_counts(step)}", highlight=False, soft_wrap=True)
 
             outcome = curate(loaded, out.resolve(), runner=runner, progress=progress, announce=announce)
-    except (RecipeError, CatalogError) as error:
+    except (RecipeError, CatalogError, RunnerError) as error:
         # What is wrong within the recipe names its field only: the file goes before it.
         named = f"{recipe}: " if str(error).startswith(("corpora.", "gates.")) else ""
         return _refuse(f"{named}{error}")

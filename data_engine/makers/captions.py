@@ -16,6 +16,7 @@ from data_engine.makers.speech import film_of, utterances
 from data_engine.making import Made, Maker, Outcome, Tools, Unmade, derived, faulty, teachers_of
 from data_engine.media import MediaError
 from data_engine.models import speech
+from data_engine.runners.needs import MEDIA, Needs
 from data_engine.sample import Media, Sample, told_anew
 from data_engine.synthesis.wording import Language
 from data_engine.teachers.fence import RULE, fenced
@@ -63,6 +64,10 @@ class Captions(Maker):
         if self.min_words > self.max_words:
             raise ValueError(f"min_words {self.min_words} is more than max_words {self.max_words}")
         return self
+
+    @property
+    def needs(self) -> Needs:
+        return speech.NEEDS if self.speech else MEDIA
 
     @property
     def asks(self) -> tuple[str, ...]:

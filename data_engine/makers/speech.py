@@ -10,6 +10,7 @@ from data_engine.making import Made, Maker, Outcome, Tools, Unmade, derived, fau
 from data_engine.media import MediaError, MediaStore
 from data_engine.models import speech
 from data_engine.models.speech import Utterance
+from data_engine.runners.needs import Needs
 from data_engine.sample import Media, Message, Part, Sample, text_part
 from model.visual_tokens import CONTROL_TOKENS
 
@@ -27,6 +28,10 @@ class InterleavedSpeech(Maker):
 
     def require(self) -> None:
         speech.require(self.model)
+
+    @property
+    def needs(self) -> Needs:
+        return speech.NEEDS
 
     def make(self, samples: Sequence[Sample], tools: Tools) -> Iterator[Outcome]:
         return (self._made(sample, tools) for sample in samples)

@@ -15,8 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from data_engine.media import MediaError
+from data_engine.runners.needs import MIB, Needs
 from strict_yaml import RecipeError
 
+NEEDS = Needs(("speech",), memory=900 * MIB)
+"""Whisper tiny at int8 with ten minutes of sound; a larger one takes its own size more."""
 RATE = 16_000
 """Samples a second that Whisper hears."""
 CHUNK = 600

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_engine.media import MediaStore
+from data_engine.runners.needs import MEDIA, Needs
 from strict_yaml import Strict
 
 
@@ -30,6 +31,10 @@ class Operator(Strict):
 
     def require(self) -> None:
         """Raises RecipeError where a model or tool that it measures with is missing; deciding needs none."""
+
+    def needs(self) -> Needs:
+        """What a worker takes that measures with it: its models above all."""
+        return MEDIA
 
     def measure(self, batch: pa.Table) -> dict[str, pa.Array]:
         """New columns for a batch (the columns of `describe.describe`). Default: none needed."""

@@ -12,6 +12,7 @@ from pydantic import Field
 from data_engine.media import MediaError, MediaStore, decode_image
 from data_engine.models import image_text
 from data_engine.operators.base import Operator, reasons
+from data_engine.runners.needs import Needs, checkpoint
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -32,6 +33,9 @@ class Scored(Operator):
 
     def require(self) -> None:
         image_text.require(self.model, self.trusted)
+
+    def needs(self) -> Needs:
+        return checkpoint(self.model)
 
     def settled(self, measures: pa.Table) -> Self:
         """The same operator with its percentile, of the whole column, as a score: it can then decide part by part."""

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from data_engine.media import MediaStore
 from data_engine.models.threads import one_thread
 from data_engine.operators.base import Operator, reasons
+from data_engine.runners.needs import Needs, checkpoint
 from strict_yaml import RecipeError
 
 
@@ -32,6 +33,9 @@ class Perplexity(Operator):
     def require(self) -> None:
         if not (Path(self.model).expanduser() / "config.json").is_file():
             raise RecipeError(f"{self.model}: no checkpoint (config.json) there; give a causal language model's folder")
+
+    def needs(self) -> Needs:
+        return checkpoint(self.model)
 
     def measure_media(self, batch: pa.Table, store: MediaStore) -> dict[str, pa.Array]:
         found = [perplexity(self.model, text or "", self.context) for text in batch["target"].to_pylist()]

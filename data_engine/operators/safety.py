@@ -13,6 +13,7 @@ from data_engine.media import MediaStore
 from data_engine.models import safety
 from data_engine.operators.base import Operator, reasons
 from data_engine.operators.image_text import open_image
+from data_engine.runners.needs import SAFETY, Needs
 
 Pixels = npt.NDArray[np.uint8]
 BLOCKS = 6
@@ -28,6 +29,9 @@ class Safety(Operator):
 
     def require(self) -> None:
         safety.require()
+
+    def needs(self) -> Needs:
+        return SAFETY
 
     def measure_media(self, batch: pa.Table, store: MediaStore) -> dict[str, pa.Array]:
         rows = [

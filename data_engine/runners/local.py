@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_engine.runners.partition import Work, run_partition
+from data_engine.runners.needs import Needs
+from data_engine.runners.partition import Blame, Work, run_partition
 
 
-def run(work: Work, parts: Sequence[Path], out: Path) -> None:
+def run(work: Work, parts: Sequence[Path], out: Path, _needs: Needs, _blame: Blame | None) -> None:
     for part in parts:
         run_partition(work, part, out)

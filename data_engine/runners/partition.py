@@ -15,9 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_engine import tables
+from data_engine.runners.needs import MEDIA, Needs
 
 Work = Callable[[pa.Table], Mapping[str, pa.Table]]
+# What becomes of rows that no worker survives, and why: the tables that the work would have returned.
+Blame = Callable[[pa.Table, str], Mapping[str, pa.Table]]
 RunnerName = Literal["local", "spark", "ray"]
+
+
+class RunnerError(ValueError):
+    """What a runner cannot do, in one line with the fix."""
 
 
 def run_partition(work: Work, part: Path, out: Path) -> None:
@@ -30,21 +37,36 @@ def run_partition(work: Work, part: Path, out: Path) -> None:
     if marker.exists():
         return
     done = work(pq.read_table(part))
-    if marker.exists():
-        return
+    if not marker.exists():
+        write(done, part, out)
+
+
+def write(done: Mapping[str, pa.Table], part: Path, out: Path) -> None:
+    """The tables of one part, and then the marker that says so."""
     for name, table in done.items():
         tables.write(table, out / name / part.name)
+    marker = out / "_done" / part.name
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()
 
 
 def run(
-    runner: RunnerName, work: Work, parts: Sequence[Path], out: Path, on_progress: Callable[[int, int], None]
+    runner: RunnerName,
+    work: Work,
+    parts: Sequence[Path],
+    out: Path,
+    on_progress: Callable[[int, int], None],
+    needs: Needs = MEDIA,
+    blame: Blame | None = None,
 ) -> None:
-    """Runs all partitions on the named runner; `on_progress(done, total)` is called as they finish."""
+    """Runs all partitions on the named runner; `on_progress(done, total)` is called as they finish.
+
+    A row that ends every worker (Ray alone survives that) goes to `blame`. Raises RunnerError where there is none, and
+    where a cluster has no room for a worker with these needs.
+    """
     chosen = importlib.import_module(f"data_engine.runners.{runner}")  # so that Spark and Ray load only if used
     with _watched(out, len(parts), on_progress):
-        chosen.run(work, parts, out)
+        chosen.run(work, parts, out, needs, blame)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_engine import machine
-from data_engine.runners.partition import Work, run_partition
+from data_engine.runners.needs import Needs
+from data_engine.runners.partition import Blame, Work, run_partition
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -66,7 +67,7 @@ def end_with_submitter() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def run(work: Work, parts: Sequence[Path], out: Path) -> None:
+def run(work: Work, parts: Sequence[Path], out: Path, _needs: Needs, _blame: Blame | None) -> None:
     """A task whose executor dies is run again elsewhere; the markers keep finished partitions from repeating."""
     context = session().sparkContext
     paths = [str(part) for part in parts]

@@ -55,3 +55,12 @@ def test_an_operator_brings_its_kernels_and_tables_but_no_wiring() -> None:
     found = code_version.closure(["data_engine.judge", "data_engine.operators.web_text"])
     assert {"data_engine.operators.text_scan", "data_engine.words", "data_engine.operators.base"} <= found
     assert "data_engine.operators.sft" not in found and "data_engine.recipe" not in found
+
+
+def test_how_large_a_pool_is_does_not_count() -> None:
+    """An operator, a pass and a rewrite say what a worker needs: the figures are wiring."""
+    code_version._parsed.cache_clear()
+    modules = ["data_engine.operators.safety", "data_engine.dedup.semantic", "data_engine.rewrites"]
+    sources = [importlib.import_module(name).__file__ or "" for name in modules]
+    assert all("data_engine.runners.needs" in Path(source).read_text(encoding="utf-8") for source in sources)
+    assert not {name for name in code_version.closure(modules) if name.startswith("data_engine.runners")}
