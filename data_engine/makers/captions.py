@@ -67,7 +67,7 @@ class Captions(Maker):
 
     @property
     def needs(self) -> Needs:
-        return speech.NEEDS if self.speech else MEDIA
+        return speech.needs(self.speech) if self.speech else MEDIA
 
     @property
     def asks(self) -> tuple[str, ...]:

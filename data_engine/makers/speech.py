@@ -31,7 +31,7 @@ class InterleavedSpeech(Maker):
 
     @property
     def needs(self) -> Needs:
-        return speech.NEEDS
+        return speech.needs(self.model)
 
     def make(self, samples: Sequence[Sample], tools: Tools) -> Iterator[Outcome]:
         return (self._made(sample, tools) for sample in samples)

@@ -18,8 +18,6 @@ from data_engine.media import MediaError
 from data_engine.runners.needs import MIB, Needs
 from strict_yaml import RecipeError
 
-NEEDS = Needs(("speech",), memory=900 * MIB)
-"""Whisper tiny at int8 with ten minutes of sound; a larger one takes its own size more."""
 RATE = 16_000
 """Samples a second that Whisper hears."""
 CHUNK = 600
@@ -54,6 +52,12 @@ def require(model: str) -> None:
         import faster_whisper  # type: ignore[import-untyped]  # noqa: F401
     except ImportError as error:
         raise RecipeError("faster-whisper is not installed: pip install keyeforge[video]") from error
+
+
+def needs(model: str) -> Needs:
+    """What a worker that listens takes: ten minutes of sound, the framework, and the weights."""
+    weights = sum(file.stat().st_size for file in Path(model).expanduser().glob("*.bin"))
+    return Needs(("speech",), memory=800 * MIB + weights)  # 858 MiB were seen with 72 MiB of weights
 
 
 def has_sound(path: Path) -> bool:
