@@ -87,6 +87,9 @@ class Keep(Maker):
 # The recipe's names for makers, and where they are: loaded only if named.
 MAKERS: Mapping[str, str] = {
     "keep": "data_engine.making.Keep",
+    "many_images": "data_engine.synthesis.many_images.ManyImages",
+    "rearrange": "data_engine.synthesis.rearrange.Rearrange",
+    "traps": "data_engine.synthesis.traps.Traps",
 }
 Stage = Sequence[tuple[str, Maker]]
 

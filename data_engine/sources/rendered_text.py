@@ -56,7 +56,11 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
 
 
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
-    """A range's pictures, each from its own random state. `group` is the picture: of each there is one question."""
+    """A range's pictures, each from its own random state.
+
+    Tasks on places are told apart as `<task>_placed`, a sheet's body without its furniture as `<task>_body`: only the
+    answer of the plain task is all that the picture says.
+    """
     options = parse_options(RenderedTextOptions, source.options, "rendered_text")
     texts, faces, photos = _tools(root, options)
     layout, numbers = indices(unit)
@@ -70,9 +74,13 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
             yield Quarantined(corpus, origin, "text", str(error))
             continue
         is_placed = len(picture.places) > 1 and rng.random() < options.placed
-        turns = text_tasks.placed(rng, picture, language) if is_placed else text_tasks.read(rng, layout, page, language)
+        is_body = layout == "sheet" and not is_placed and rng.random() < 0.5
+        ending, turns = ("_body", text_tasks.read_body(rng, page, language)) if is_body else ("", text_tasks.read(rng, layout, page, language))
+        if is_placed:
+            ending, turns = "_placed", text_tasks.placed(rng, picture, language)
         media = [Media("image", store.put_bytes(picture.data, picture.suffix))]
-        yield make_sample(corpus, source, turns, media, origin=origin)
+        own = source.model_copy(update={"task": source.task + ending})
+        yield make_sample(corpus, own, turns, media, origin=origin)
 
 
 def _drawn(

@@ -56,7 +56,7 @@ def draw(rng: random.Random, page: Page, kind: str, photos: Sequence[Path], tilt
     image = Image.fromarray(back)
     image.paste(ink, (0, 0), mask)
     smallest = min(line.size for line in page.lines)
-    data, suffix = _worn(rng, image, smallest) if wear else _plain(image, kind)
+    data, suffix = _worn(rng, image, smallest) if wear else kept(image, kind)
     places = tuple(Place(line.text, quad, line.role) for line, quad in zip(page.lines, quads, strict=True))
     return Picture(data, suffix, page.width, page.height, places, matrix is None)
 
@@ -125,7 +125,8 @@ def _worn(rng: random.Random, image: Image.Image, smallest: int) -> tuple[bytes,
     return encoded(pixels, rng.randint(60, 90)), ".jpg"
 
 
-def _plain(image: Image.Image, kind: str) -> tuple[bytes, str]:
+def kept(image: Image.Image, kind: str) -> tuple[bytes, str]:
+    """The encoded picture and its suffix: PNG for flat backgrounds, a fine JPEG for those with grain."""
     return (encoded(np.asarray(image), 92), ".jpg") if kind in {"photo", "paper"} else (png(image), ".png")
 
 

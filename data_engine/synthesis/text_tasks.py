@@ -23,10 +23,13 @@ Turns = tuple[Message, ...]
 
 
 def read(rng: random.Random, layout: Layout, page: Page, language: Language) -> Turns:
-    """All of the page; of a sheet half the time only its body."""
-    if layout == "sheet" and rng.random() < 0.5:
-        return _turns(rng.choice(wording.READ_BODY[language]), page.text(("body",)))
+    """All of the page."""
     return _turns(rng.choice(_READ.get(layout, wording.READ)[language]), page.text())
+
+
+def read_body(rng: random.Random, page: Page, language: Language) -> Turns:
+    """A sheet without its running title and page number."""
+    return _turns(rng.choice(wording.READ_BODY[language]), page.text(("body",)))
 
 
 def placed(rng: random.Random, picture: Picture, language: Language) -> Turns:

@@ -74,3 +74,35 @@ READ_AT: Wordings = {
     "en": ("What is written at {}?", "Read the text at {}.", "Which text stands at {}?"),
     "zh": ("{}处写的是什么？", "读出{}处的文字。", "位于{}的是什么文字？"),
 }
+RECONSTRUCT: Wordings = {
+    "en": (
+        "Write the {language} source of this picture.",
+        "Reconstruct the {language} that gives this page.",
+        "Turn this image back into {language}.",
+    ),
+    "zh": (
+        "请写出这张图对应的 {language} 源码。",
+        "根据图片还原 {language} 代码。",
+        "把这张图转换回 {language}。",
+    ),
+}
+FILL: Wordings = {
+    "en": (
+        "In this {language} source of the picture, what belongs at {hole}?\n{source}",
+        "The picture shows what {hole} stands for here. Write only that.\n{source}",
+    ),
+    "zh": (
+        "下面是图中内容的 {language} 源码，{hole} 处应填什么？\n{source}",
+        "请根据图片补全 {language} 源码中的 {hole}，只写出补全的部分。\n{source}",
+    ),
+}
+HIDDEN: Wordings = {
+    "en": (
+        "A grey bar hides a part of this page. Its {language} source follows. What is under the bar?\n{source}",
+        "Compare the picture with its {language} source: what does the bar cover?\n{source}",
+    ),
+    "zh": (
+        "图中有一处被灰条遮住。下面是它的 {language} 源码，被遮住的是什么？\n{source}",
+        "对照 {language} 源码，写出图片中灰条遮住的内容。\n{source}",
+    ),
+}

@@ -51,14 +51,17 @@ def _words(rng: random.Random, passage: str, length: int) -> str:
         if len(text) + 1 + len(word) > length:
             break
         text += " " + word
-    return text[:length].rstrip()
+    return text if len(text) <= length else ""
 
 
 def _clauses(rng: random.Random, passage: str, length: int) -> str:
     starts = [at for at in range(len(passage)) if at == 0 or passage[at - 1] in _ENDS]
     good = [at for at in starts if at + length <= len(passage) and passage[at] not in _ENDS]
     first = rng.choice(good) if good else 0
-    return passage[first : first + length].strip().lstrip(LINE_ENDS) or passage[:length]
+    cut = passage[first : first + length]
+    if re.match("[A-Za-z0-9]", passage[first + length : first + length + 1]):
+        cut = re.sub("[A-Za-z0-9]+$", "", cut)  # no half words
+    return cut.strip().lstrip(LINE_ENDS)
 
 
 def nonsense(rng: random.Random, language: Language, length: int, traditional: bool = False) -> str:
@@ -134,7 +137,7 @@ def _passages(folder: Path, stamp: tuple[tuple[str, int], ...]) -> dict[Language
 def _in_one_line(block: str, language: Language) -> str:
     joined = re.sub(r"\s+", " ", block).strip()
     return re.sub(r"(?<=[\u3000-\u9fff\uff00-\uffef]) | (?=[\u3000-\u9fff\uff00-\uffef])", "", joined) \
-        if language == "zh" else joined  # fmt: skip
+        if language == "zh" else joined.replace("…", "...")  # fmt: skip
 
 
 def _is_plain(passage: str) -> bool:
