@@ -9,9 +9,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data_engine.media import MediaStore
 from data_engine.recipe import Source
@@ -47,6 +47,13 @@ class RenderedDocumentsOptions(Strict):
     lines: tuple[int, int] = (4, 24)
     ppi: tuple[int, int] = (90, 180)
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _rise(self) -> Self:
+        for name, bounds, floor in (("lines", self.lines, 1), ("ppi", self.ppi, 72)):
+            if not floor <= bounds[0] <= bounds[1]:
+                raise ValueError(f"{name} {bounds} must rise, from {floor} on")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +141,7 @@ def _code(rng: random.Random, kind: str, task: Task, language: Language, tools: 
     mono = [tools.faces[name] for name in tools.mono]
     path, piece = code.take(rng, tools.code, mono, *tools.options.lines)
     line, first, last = _part(rng, piece.lines)
-    lines, paper = code.coloured(piece, path.name, rng.choice(code.STYLES), (line, first, last) if task == "hidden" else None)
+    lines, paper = code.coloured(piece, path, rng.choice(code.STYLES), (line, first, last) if task == "hidden" else None)
     sheet = Sheet(tools.mono, tools.mono, rng.choice((9, 10, 12)), 0, paper, ppi=_ppi(rng, tools))
     png = typeset.render(typeset.set_code(lines, sheet, rng.random() < 0.5), sheet, tools.folder)
     part = piece.lines[line][first:last]

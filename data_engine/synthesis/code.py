@@ -31,10 +31,16 @@ class Code:
 
 def files(folder: Path) -> tuple[Path, ...]:
     """The files below a folder whose language pygments knows by their names. Raises RecipeError for none."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and _lexer(path.name)) if folder.is_dir() else []
+    every = folder.rglob("*") if folder.is_dir() else ()
+    found = sorted(path for path in every if path.is_file() and _lexer(_kind(path)))
     if not found:
         raise RecipeError(f"{folder}: no folder with source code; correct the option `code` or leave code out of num")
     return tuple(found)
+
+
+def _kind(path: Path) -> str:
+    """A name that stands for all files with the suffix."""
+    return f"x{path.suffix}" if path.suffix else path.name
 
 
 @functools.lru_cache(maxsize=512)
@@ -60,7 +66,7 @@ def take(rng: random.Random, found: Sequence[Path], faces: Sequence[Face], least
         first = rng.randrange(max(1, len(lines) - least))
         piece = _dedented(lines[first : first + rng.randint(least, most)])
         if len(piece) >= least and _is_plain(piece) and _is_covered(piece, faces):
-            return path, Code(_lexer(path.name).name, tuple(piece))
+            return path, Code(_lexer(_kind(path)).name, tuple(piece))
     raise ValueError("the source files have no piece that the fonts can write")
 
 
@@ -90,7 +96,7 @@ def _is_covered(lines: Sequence[str], faces: Sequence[Face]) -> bool:
     return all(any(face.covers(char) for face in faces) for char in set("".join(lines)))
 
 
-def coloured(code: Code, name: str, style: str, hidden: tuple[int, int, int] | None = None) -> tuple[list[list[Token]], str]:
+def coloured(code: Code, path: Path, style: str, hidden: tuple[int, int, int] | None = None) -> tuple[list[list[Token]], str]:
     """Lines of tokens in a style of pygments, and its background.
 
     `hidden`: line, first column and the column after the last that a bar covers.
@@ -102,7 +108,7 @@ def coloured(code: Code, name: str, style: str, hidden: tuple[int, int, int] | N
     lines: list[list[Token]] = [[] for _ in code.lines]
     at, column = 0, 0
     plain = known.style_for_token(Kind)["color"]
-    for kind, text in _lexer(name).get_tokens("\n".join(code.lines)):
+    for kind, text in _lexer(_kind(path)).get_tokens("\n".join(code.lines)):
         looks = known.style_for_token(_styled(kind, known))
         for piece in text.splitlines(keepends=True):
             words = piece.rstrip("\n")

@@ -26,7 +26,7 @@ class ManyImages(Maker):
 
     captions: tuple[str, ...] = ("caption",)
     images: tuple[int, int] = (12, 36)
-    asks: int = Field(default=4, ge=1)
+    asks: int = Field(default=4, ge=1, le=8)
     min_hamming: int = Field(default=8, ge=0, le=64)
     seed: int = 0
 
@@ -66,8 +66,12 @@ class ManyImages(Maker):
 
     def _conversation(self, rng: random.Random, group: Sequence[Sample], language: Language) -> Sample:
         captions = [said.answer(sample) for sample in group]
-        kinds = [rng.choice(sorted(_ASKS)) for _ in range(self.asks)]
-        rounds = [_ASKS[kind](rng, captions, language) for kind in kinds]
+        rounds: list[Round] = []
+        while len(rounds) < self.asks:
+            new = _ASKS[rng.choice(sorted(_ASKS))](rng, captions, language)
+            # An answer given before is in the words, no longer in the pictures alone.
+            if not any(new[1] == reply for _, reply in rounds):
+                rounds.append(new)
         shown = _shown(len(group), rng.random() < 0.5, language)
         messages: list[Message] = [user(*shown, rounds[0][0]), assistant(rounds[0][1])]
         for question, reply in rounds[1:]:

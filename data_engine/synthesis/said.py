@@ -88,7 +88,14 @@ def content(text: str) -> frozenset[str]:
     plain = folded_text(text)
     words = {word for word in _WORD.findall(plain) if word not in _STOP}
     han = {char for char in plain if _HAN.match(char) and char not in _STOP_HAN}
-    return frozenset({re.sub(r"(?<=[a-z]{3})s$", "", word) for word in words} | han)
+    return frozenset(set(map(_singular, words)) | han)
+
+
+def _singular(word: str) -> str:
+    """By the rules of spelling alone: cherries, boxes, cars."""
+    word = re.sub("(?<=[a-z]{2})ies$", "y", word)
+    word = re.sub("(?<=[a-z](?:x|h))es$", "", word)
+    return re.sub("(?<=[a-z]{2}[^s])s$", "", word)
 
 
 def may_mean_one_thing(first: frozenset[str], other: frozenset[str]) -> bool:
