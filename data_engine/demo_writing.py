@@ -11,7 +11,26 @@ from data_engine.demo_item import Item
 from data_engine.demo_unpack import debian_files, write
 
 FORTUNES = "usr/share/games/fortunes"
-CODE = frozenset(".py .rb .java .go .php .lua .js .c .h .cxx .cs .pl .ml .d .scm .html".split())
+CODE = frozenset(
+    {
+        ".py",
+        ".rb",
+        ".java",
+        ".go",
+        ".php",
+        ".lua",
+        ".js",
+        ".c",
+        ".h",
+        ".cxx",
+        ".cs",
+        ".pl",
+        ".ml",
+        ".d",
+        ".scm",
+        ".html",
+    }
+)
 
 
 def below(

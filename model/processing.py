@@ -102,7 +102,8 @@ class KeyeProcessor(ProcessorMixin):  # type: ignore[misc]
         """One conversation; `images` and `videos` in order of appearance.
 
         Targets are the words of assistant turns with their `<|im_end|>`, and all of a document; never a
-        visual token, never the first token. `<|endoftext|>` ends a document, and a chat that a document follows. `generation_prompt` opens an assistant turn at the end; `thinking`
+        visual token, never the first token. `<|endoftext|>` ends a document, and a chat that a document
+        follows. `generation_prompt` opens an assistant turn at the end; `thinking`
         ends the last user turn's last text with a mode's suffix.
         Raises ProcessingError when parts and media do not match or a text holds a control token,
         VisualTokenError for a picture or video that cannot be shown.

@@ -29,7 +29,7 @@ class CharacterMatrixOptions(Strict):
     `noise`: the share of cells with a character of another kind, of `noises`. `fillings`: what the others are of.
     """
 
-    num: dict[Reading, int] = Field(default={reading: 100 for reading in READINGS})
+    num: dict[Reading, int] = Field(default=dict.fromkeys(READINGS, 100))
     texts: str = "texts"
     fonts: str = "fonts"
     backgrounds: str | None = None
@@ -76,7 +76,9 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
             continue
         sheet = matrix_pictures.draw(rng, matrix, have, photos)
         media = [Media("image", store.put_bytes(sheet.data, sheet.suffix))]
-        yield make_sample(corpus, source, (user(image_part(), asked.question), assistant(asked.answer)), media, origin=origin)
+        yield make_sample(
+            corpus, source, (user(image_part(), asked.question), assistant(asked.answer)), media, origin=origin
+        )
 
 
 def _tools(root: Path, options: CharacterMatrixOptions) -> tuple[Texts, tuple[fonts.Face, ...], tuple[Path, ...]]:

@@ -38,7 +38,7 @@ class RenderedDocumentsOptions(Strict):
     `texts`, `fonts`, `code`: folders below the source's path. `ppi`: pixels per inch, the least and the most.
     """
 
-    num: dict[Kind, int] = Field(default={kind: 100 for kind in KINDS})
+    num: dict[Kind, int] = Field(default=dict.fromkeys(KINDS, 100))
     tasks: tuple[Task, ...] = Field(default=TASKS, min_length=1)
     texts: str = "texts"
     fonts: str = "fonts"
@@ -98,8 +98,8 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
         task: Task = rng.choice(options.tasks)
         origin = f"{kind}#{index}"
         try:
-            make = _code if kind == "code" else _document
-            exercise = make(rng, kind, task, language, tools)
+            is_code = kind == "code"
+            exercise = _code(rng, task, tools) if is_code else _document(rng, kind, task, language, tools)
         except ValueError as error:
             yield Quarantined(corpus, origin, "text", str(error))
             continue
@@ -109,10 +109,18 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
         )
         media = [Media("image", store.put_bytes(exercise.png, ".png"))]
         turns = (user(image_part(), question), assistant(exercise.answer))
-        yield make_sample(corpus, source.model_copy(update={"task": f"{source.task}_{task}"}), turns, media, origin=origin)
+        yield make_sample(
+            corpus, source.model_copy(update={"task": f"{source.task}_{task}"}), turns, media, origin=origin
+        )
 
 
-_COLOURS = (("#ffffff", "#000000"), ("#fffdf5", "#222222"), ("#f3f6fa", "#10243e"), ("#1e1e1e", "#e8e8e8"), ("#f6f0e4", "#3b2a1a"))
+_COLOURS = (
+    ("#ffffff", "#000000"),
+    ("#fffdf5", "#222222"),
+    ("#f3f6fa", "#10243e"),
+    ("#1e1e1e", "#e8e8e8"),
+    ("#f6f0e4", "#3b2a1a"),
+)
 
 
 def _document(rng: random.Random, kind: str, task: Task, language: Language, tools: Tools) -> Exercise:
@@ -120,7 +128,9 @@ def _document(rng: random.Random, kind: str, task: Task, language: Language, too
     author = compose.Author(rng, language, tools.texts, [tools.faces[name] for name in families])
     document = compose.compose(author)
     paper, ink = rng.choice(_COLOURS)
-    sheet = Sheet(families, tools.mono, rng.choice((10, 11, 12, 14)), rng.randint(320, 620), paper, ink, _ppi(rng, tools))
+    sheet = Sheet(
+        families, tools.mono, rng.choice((10, 11, 12, 14)), rng.randint(320, 620), paper, ink, _ppi(rng, tools)
+    )
     sheet = replace(sheet, is_zebra=rng.random() < 0.3)
     target = rng.choice([span for span in documents.spans(document) if span.text.strip()])
     write = documents.markdown if kind == "markdown" else documents.html_source
@@ -137,11 +147,13 @@ def _chosen(rng: random.Random, language: Language, tools: Tools) -> tuple[str, 
     return (first,) if language == "en" else (first, rng.choice(tools.families["zh"]))
 
 
-def _code(rng: random.Random, kind: str, task: Task, language: Language, tools: Tools) -> Exercise:
+def _code(rng: random.Random, task: Task, tools: Tools) -> Exercise:
     mono = [tools.faces[name] for name in tools.mono]
     path, piece = code.take(rng, tools.code, mono, *tools.options.lines)
     line, first, last = _part(rng, piece.lines)
-    lines, paper = code.coloured(piece, path, rng.choice(code.STYLES), (line, first, last) if task == "hidden" else None)
+    lines, paper = code.coloured(
+        piece, path, rng.choice(code.STYLES), (line, first, last) if task == "hidden" else None
+    )
     sheet = Sheet(tools.mono, tools.mono, rng.choice((9, 10, 12)), 0, paper, ppi=_ppi(rng, tools))
     png = typeset.render(typeset.set_code(lines, sheet, rng.random() < 0.5), sheet, tools.folder)
     part = piece.lines[line][first:last]

@@ -33,7 +33,7 @@ class RenderedTextOptions(Strict):
     `worn`: turned; blurred, noisy, compressed.
     """
 
-    num: dict[Layout, int] = Field(default={layout: 100 for layout in layouts.LAYOUTS})
+    num: dict[Layout, int] = Field(default=dict.fromkeys(layouts.LAYOUTS, 100))
     texts: str = "texts"
     fonts: str = "fonts"
     backgrounds: str | None = "backgrounds"
@@ -51,7 +51,9 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
     parsed = parse_options(RenderedTextOptions, options, "rendered_text")
     _tools(root, parsed)
     if parsed.num.get("vertical") and "zh" not in parsed.languages:
-        raise RecipeError("options of format 'rendered_text': num.vertical: is Chinese; add zh to languages or leave it out")
+        raise RecipeError(
+            "options of format 'rendered_text': num.vertical: is Chinese; add zh to languages or leave it out"
+        )
     return count_units(parsed.num, "rendered_text")
 
 
@@ -63,7 +65,8 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
     """
     options = parse_options(RenderedTextOptions, source.options, "rendered_text")
     texts, faces, photos = _tools(root, options)
-    layout, numbers = indices(unit)
+    name, numbers = indices(unit)
+    layout = next(one for one in layouts.LAYOUTS if one == name)
     for index in numbers:
         rng = random.Random(f"{options.seed}/{layout}/{index}")
         language = options.languages[index % len(options.languages)]
@@ -75,7 +78,11 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
             continue
         is_placed = len(picture.places) > 1 and rng.random() < options.placed
         is_body = layout == "sheet" and not is_placed and rng.random() < 0.5
-        ending, turns = ("_body", text_tasks.read_body(rng, page, language)) if is_body else ("", text_tasks.read(rng, layout, page, language))
+        ending, turns = (
+            ("_body", text_tasks.read_body(rng, page, language))
+            if is_body
+            else ("", text_tasks.read(rng, layout, page, language))
+        )
         if is_placed:
             ending, turns = "_placed", text_tasks.placed(rng, picture, language)
         media = [Media("image", store.put_bytes(picture.data, picture.suffix))]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from data_engine.media import MediaError, decode_image, shrink
+from data_engine.media import MediaError, open_image, shrink
 from data_engine.sources.common import IMAGE_SUFFIXES
 from strict_yaml import RecipeError
 
@@ -28,7 +28,9 @@ _INKS: tuple[Colour, ...] = (
 
 def photos(folder: Path) -> tuple[Path, ...]:
     """The pictures of a folder. Raises RecipeError where there is none."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
+    found = (
+        sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
+    )
     if not found:
         raise RecipeError(f"{folder}: no folder with pictures; correct the option `backgrounds` or leave it out")
     return tuple(found)
@@ -54,10 +56,13 @@ def _gradient(rng: random.Random, width: int, height: int) -> Pixels:
     first = np.array(_colour(rng), np.float32)
     second = np.clip(first + [rng.uniform(-60, 60) for _ in range(3)], 0, 255)
     across, down = rng.uniform(-1, 1), rng.uniform(-1, 1)
-    ramp = across * np.linspace(0, 1, width, dtype=np.float32) + down * np.linspace(0, 1, height, dtype=np.float32)[:, None]
+    # Made at a quarter of the size and enlarged: a sixth of the time.
+    steps, rows = (np.linspace(0, 1, max(2, side // 4), dtype=np.float32) for side in (width, height))
+    ramp = across * steps + down * rows[:, None]
     span = float(np.ptp(ramp)) or 1.0
     share = ((ramp - ramp.min()) / span)[:, :, None]
-    return (first * (1 - share) + second * share).astype(np.uint8)
+    small = (first * (1 - share) + second * share).astype(np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _paper(rng: random.Random, width: int, height: int) -> Pixels:
@@ -85,7 +90,9 @@ def _photo(rng: random.Random, width: int, height: int, path: Path) -> Pixels:
 @functools.lru_cache(maxsize=32)
 def _decoded(path: str, modified: int) -> Pixels:  # noqa: ARG001 - key of the cache
     try:
-        return shrink(decode_image(Path(path).read_bytes()), PHOTO_SIDE)
+        image = open_image(Path(path).read_bytes())
+        image.draft("RGB", (PHOTO_SIDE, PHOTO_SIDE))  # a JPEG's own scaling: a third of the time
+        return shrink(np.asarray(image.convert("RGB")), PHOTO_SIDE)
     except (MediaError, OSError) as error:
         raise RecipeError(f"{path}: cannot be a background: {error}; remove it from the folder") from error
 
@@ -100,7 +107,8 @@ def _linear() -> npt.NDArray[np.float32]:
 def luminance(pixels: Pixels) -> npt.NDArray[np.float32]:
     """Relative luminance [...] of sRGB pixels [..., 3] (WCAG 2.2)."""
     red, green, blue = np.moveaxis(_linear()[pixels], -1, 0)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    light: npt.NDArray[np.float32] = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return light
 
 
 def contrast(one: float, other: float) -> float:

@@ -61,7 +61,12 @@ class Asked:
 def ask(rng: random.Random, reading: Reading, matrix: Matrix, language: Language) -> Asked:
     """One instruction of the class, with rows, columns and direction drawn. Raises ValueError for a `place` in a
     matrix without a character that occurs once."""
-    return _MAKERS[reading](rng, reading, matrix, language)
+    if reading in _OTHERS:
+        return _OTHERS[reading](rng, matrix, language)
+    axis, direction, *rest = reading.split("_")
+    if rest:
+        return _lines(rng, direction, rest[1], matrix, language)
+    return _line(rng, axis, direction, matrix, language)
 
 
 def row_cells(matrix: Matrix, row: int, direction: str) -> list[Cell]:
@@ -78,8 +83,7 @@ def _spelled(matrix: Matrix, cells: Sequence[Cell]) -> str:
     return "".join(matrix[row][column] for row, column in cells)
 
 
-def _line(rng: random.Random, reading: Reading, matrix: Matrix, language: Language) -> Asked:
-    axis, direction = reading.split("_")
+def _line(rng: random.Random, axis: str, direction: str, matrix: Matrix, language: Language) -> Asked:
     count = len(matrix) if axis == "row" else len(matrix[0])
     number = rng.randrange(count)
     cells = (row_cells if axis == "row" else column_cells)(matrix, number, direction)
@@ -88,8 +92,7 @@ def _line(rng: random.Random, reading: Reading, matrix: Matrix, language: Langua
     return Asked(question, _spelled(matrix, cells))
 
 
-def _lines(rng: random.Random, reading: Reading, matrix: Matrix, language: Language) -> Asked:
-    _, across, _, along = reading.split("_")
+def _lines(rng: random.Random, across: str, along: str, matrix: Matrix, language: Language) -> Asked:
     row, column = rng.randrange(len(matrix)), rng.randrange(len(matrix[0]))
     cells = row_cells(matrix, row, across) + column_cells(matrix, column, along)
     question = rng.choice(wording.LINES[language]).format(
@@ -101,18 +104,18 @@ def _lines(rng: random.Random, reading: Reading, matrix: Matrix, language: Langu
     return Asked(question, _spelled(matrix, cells))
 
 
-def _rows_snake(rng: random.Random, reading: Reading, matrix: Matrix, language: Language) -> Asked:
+def _rows_snake(rng: random.Random, matrix: Matrix, language: Language) -> Asked:
     turns = ("right", "left")
     cells = [cell for row in range(len(matrix)) for cell in row_cells(matrix, row, turns[row % 2])]
     return Asked(rng.choice(wording.SNAKE[language]), _spelled(matrix, cells))
 
 
-def _columns_from_right(rng: random.Random, reading: Reading, matrix: Matrix, language: Language) -> Asked:
+def _columns_from_right(rng: random.Random, matrix: Matrix, language: Language) -> Asked:
     cells = [cell for column in range(len(matrix[0]))[::-1] for cell in column_cells(matrix, column, "down")]
     return Asked(rng.choice(wording.FROM_RIGHT[language]), _spelled(matrix, cells))
 
 
-def _segment(rng: random.Random, reading: Reading, matrix: Matrix, language: Language) -> Asked:
+def _segment(rng: random.Random, matrix: Matrix, language: Language) -> Asked:
     direction = rng.choice(sorted(_STEPS))
     down, right = _STEPS[direction]
     length = rng.randint(2, len(matrix) if down else len(matrix[0]))
@@ -134,7 +137,7 @@ def _start(rng: random.Random, count: int, step: int, length: int) -> int:
     return rng.randint(0, count - length) if step > 0 else rng.randint(length - 1, count - 1)
 
 
-def _cell(rng: random.Random, reading: Reading, matrix: Matrix, language: Language) -> Asked:
+def _cell(rng: random.Random, matrix: Matrix, language: Language) -> Asked:
     row, column = rng.randrange(len(matrix)), rng.randrange(len(matrix[0]))
     question = rng.choice(wording.CELL[language]).format(
         row=wording.counted(rng, "row", row, len(matrix), language),
@@ -143,9 +146,11 @@ def _cell(rng: random.Random, reading: Reading, matrix: Matrix, language: Langua
     return Asked(question, matrix[row][column])
 
 
-def _place(rng: random.Random, reading: Reading, matrix: Matrix, language: Language) -> Asked:
+def _place(rng: random.Random, matrix: Matrix, language: Language) -> Asked:
     every = [char for row in matrix for char in row]
-    once = [(row, column) for row, line in enumerate(matrix) for column, char in enumerate(line) if every.count(char) == 1]
+    once = [
+        (row, column) for row, line in enumerate(matrix) for column, char in enumerate(line) if every.count(char) == 1
+    ]
     if not once:
         raise ValueError("no character of the matrix occurs once")
     row, column = rng.choice(once)
@@ -153,15 +158,7 @@ def _place(rng: random.Random, reading: Reading, matrix: Matrix, language: Langu
     return Asked(question, wording.PLACED[language].format(row=row + 1, column=column + 1))
 
 
-_MAKERS: Mapping[Reading, Callable[[random.Random, Reading, Matrix, Language], Asked]] = {
-    "row_right": _line,
-    "row_left": _line,
-    "column_down": _line,
-    "column_up": _line,
-    "row_right_column_down": _lines,
-    "row_right_column_up": _lines,
-    "row_left_column_down": _lines,
-    "row_left_column_up": _lines,
+_OTHERS: Mapping[Reading, Callable[[random.Random, Matrix, Language], Asked]] = {
     "rows_snake": _rows_snake,
     "columns_from_right": _columns_from_right,
     "segment": _segment,

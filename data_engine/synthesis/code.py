@@ -89,14 +89,20 @@ def _dedented(lines: Sequence[str]) -> list[str]:
 def _is_plain(lines: Sequence[str]) -> bool:
     text = "\n".join(lines)
     is_special = "____" in text or any(token in text for token in SPECIAL_TOKENS)
-    return not is_special and all(len(line) <= MAX_COLUMNS and line.isprintable() for line in lines) and "\ufffd" not in text
+    return (
+        not is_special
+        and all(len(line) <= MAX_COLUMNS and line.isprintable() for line in lines)
+        and "\ufffd" not in text
+    )
 
 
 def _is_covered(lines: Sequence[str], faces: Sequence[Face]) -> bool:
     return all(any(face.covers(char) for face in faces) for char in set("".join(lines)))
 
 
-def coloured(code: Code, path: Path, style: str, hidden: tuple[int, int, int] | None = None) -> tuple[list[list[Token]], str]:
+def coloured(
+    code: Code, path: Path, style: str, hidden: tuple[int, int, int] | None = None
+) -> tuple[list[list[Token]], str]:
     """Lines of tokens in a style of pygments, and its background.
 
     `hidden`: line, first column and the column after the last that a bar covers.

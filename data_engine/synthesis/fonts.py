@@ -49,10 +49,8 @@ def faces(folder: Path) -> tuple[Face, ...]:
 def _face(path: str, size: int, modified: int) -> Face:  # noqa: ARG001 - keys of the cache
     """Of a collection its first font."""
     try:
-        if path.lower().endswith(".ttc"):
-            font = TTCollection(path, lazy=True).fonts[0]
-        else:
-            font = TTFont(path, lazy=True)
+        is_collection = path.lower().endswith(".ttc")
+        font = TTCollection(path, lazy=True).fonts[0] if is_collection else TTFont(path, lazy=True)
         cmap = font.getBestCmap() or {}
         family = font["name"].getBestFamilyName() or Path(path).stem
     except (TTLibError, OSError, KeyError, AssertionError) as error:
@@ -113,7 +111,7 @@ def ink(face: Face, size: int, text: str) -> Ink:
     if face.colour:
         return _emoji(face, size, text)
     font = sized(face.path, size)
-    left, top, right, bottom = font.getbbox(text)
+    left, _, right, bottom = font.getbbox(text)
     page = Image.new("L", (int(right - min(left, 0)) + size, int(bottom) + size))
     ImageDraw.Draw(page).text((size // 2 - min(left, 0), size // 2), text, fill=255, font=font)
     box = page.getbbox()

@@ -63,11 +63,11 @@ class Writer:
         """A text that the font can draw whole. Raises ValueError where two hundred passages have none."""
         for _ in range(200):
             text = self._candidate(least, most)
-            if text and len(text) * 3 > least and "|" not in text and self.face.covers(text):
+            if len(text) * 4 > least and "|" not in text and self.face.covers(text):
                 return text
         raise ValueError(f"{self.face.path}: covers too little of the texts in {self.language}")
 
-    def _candidate(self, least: int, most: int) -> str | None:
+    def _candidate(self, least: int, most: int) -> str:
         if self.is_nonsense:
             length = self.rng.randint(least, most)
             return nonsense(self.rng, self.language, length, self.is_traditional)
@@ -82,7 +82,9 @@ class Writer:
         return [Line(line, self.face, size, x, y + spacing * number) for number, line in enumerate(lines)]
 
     def size(self, least: int, most: int) -> int:
-        return self.rng.randint(max(least, 18), max(most, 20)) if self.language == "zh" else self.rng.randint(least, most)
+        return (
+            self.rng.randint(max(least, 18), max(most, 20)) if self.language == "zh" else self.rng.randint(least, most)
+        )
 
     def characters(self, english: int) -> int:
         """About as much to read in Han characters as in so many letters."""
@@ -170,10 +172,14 @@ def receipt(writer: Writer) -> Page:
     """A heading, goods with their prices at the right edge, and the sum, which is right."""
     size, rng = writer.size(15, 26), writer.rng
     width, spacing, margin = size * 17, int(size * 1.7), size
-    goods = [(writer.words(writer.characters(6), writer.characters(16)), rng.randint(50, 20_000)) for _ in range(rng.randint(2, 6))]
+    goods = [
+        (writer.words(writer.characters(6), writer.characters(16)), rng.randint(50, 20_000))
+        for _ in range(rng.randint(2, 6))
+    ]
     heading = writer.words(writer.characters(6), writer.characters(14))
     total = {"en": "TOTAL", "zh": "合计"}[writer.language]
-    rows = [(Line(heading, writer.face, size, max(margin, int(width - fonts.length(writer.face, size, heading)) // 2), margin),)]
+    left = max(margin, int(width - fonts.length(writer.face, size, heading)) // 2)
+    rows: list[tuple[Line, ...]] = [(Line(heading, writer.face, size, left, margin),)]
     for number, (name, cents) in enumerate([*goods, (total, sum(price for _, price in goods))], start=1):
         price, y = f"{cents / 100:.2f}", margin + spacing * number
         x = width - margin - int(fonts.length(writer.face, size, price))
@@ -188,7 +194,14 @@ def sheet(writer: Writer) -> Page:
     width, height = writer.rng.choice([(1240, 1754), (1448, 2048), (1754, 1240)])
     size, margin = writer.size(22, 34), width // 10
     spacing, y = int(size * 1.6), margin
-    top = Line(writer.words(writer.characters(10), writer.characters(30)), writer.face, size * 3 // 4, margin, margin // 2, "furniture")
+    top = Line(
+        writer.words(writer.characters(10), writer.characters(30)),
+        writer.face,
+        size * 3 // 4,
+        margin,
+        margin // 2,
+        "furniture",
+    )
     body = [Line(writer.words(writer.characters(8), writer.characters(24)), writer.face, size * 3 // 2, margin, y)]
     y += size * 3
     while y < height - margin - 4 * spacing:
@@ -196,7 +209,9 @@ def sheet(writer: Writer) -> Page:
         lines = writer.wrapped(text, size, margin, y, width - 2 * margin, spacing)
         body += [one for one in lines if one.y < height - margin - 2 * spacing]
         y += spacing * (len(lines) + 1)
-    foot = Line(str(writer.rng.randint(2, 998)), writer.face, size * 3 // 4, width // 2, height - margin * 3 // 4, "furniture")
+    foot = Line(
+        str(writer.rng.randint(2, 998)), writer.face, size * 3 // 4, width // 2, height - margin * 3 // 4, "furniture"
+    )
     rule = (margin, margin // 2 + size, width - margin, margin // 2 + size + 2)
     return Page(width, height, tuple((one,) for one in [top, *body, foot]), " ", (rule,))
 

@@ -3,6 +3,7 @@ by description. The answers are the pictures' own captions and numbers."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -20,8 +21,8 @@ from data_engine.synthesis.wording import LANGUAGES, Language
 class ManyImages(Maker):
     """Conversations about groups of captioned pictures of one language.
 
-    `images`: the least and the most of a group; `asks`: how many questions. No two pictures of a group have hashes
-    within `min_hamming` bits, nor captions that could mean one thing: what is asked for is in one picture only.
+    `images`: the least and the most of a group; `asks`: how many questions. A picture that is asked for has no other
+    in its group with a hash within `min_hamming` bits; one that is described none whose caption could mean it, too.
     """
 
     captions: tuple[str, ...] = ("caption",)
@@ -50,34 +51,70 @@ class ManyImages(Maker):
             own = [sample for sample in able if said.language_of(said.answer(sample)) == language]
             rng = random.Random(f"{self.seed}/many/{language}/{','.join(sorted(sample.id for sample in own))}")
             rng.shuffle(own)
-            yield from self._groups(rng, own, hashed, language)
+            for group in _groups(rng, own, *self.images):
+                if len(group) < self.images[0]:
+                    reason = f"{len(group)} pictures are left over in this part; {self.images[0]} are needed"
+                    yield from (unmade(sample, "media", reason) for sample in group)
+                else:
+                    yield self._conversation(rng, group, hashed, language)
 
-    def _groups(
-        self, rng: random.Random, waiting: list[Sample], hashed: Mapping[str, int], language: Language
-    ) -> Iterator[Made | Quarantined]:
-        while waiting:
-            group, rest = _apart(waiting, rng.randint(*self.images), hashed, self.min_hamming)
-            if len(group) < self.images[0]:
-                reason = f"{len(group)} pictures that differ enough are left in this part; {self.images[0]} are needed"
-                yield from (unmade(sample, "media", reason) for sample in waiting)
-                return
-            yield Made(self._conversation(rng, group, language), about={"images": str(len(group))})
-            waiting = rest
-
-    def _conversation(self, rng: random.Random, group: Sequence[Sample], language: Language) -> Sample:
-        captions = [said.answer(sample) for sample in group]
+    def _conversation(
+        self, rng: random.Random, samples: Sequence[Sample], hashed: Mapping[str, int], language: Language
+    ) -> Made | Quarantined:
+        group = _known(samples, hashed, self.min_hamming)
         rounds: list[Round] = []
-        while len(rounds) < self.asks:
-            new = _ASKS[rng.choice(sorted(_ASKS))](rng, captions, language)
+        for _ in range(20 * self.asks):
+            new = _ASKS[rng.choice(sorted(_ASKS))](rng, group, language)
             # An answer given before is in the words, no longer in the pictures alone.
-            if not any(new[1] == reply for _, reply in rounds):
+            if new and not any(new.answer == earlier.answer for earlier in rounds):
                 rounds.append(new)
-        shown = _shown(len(group), rng.random() < 0.5, language)
-        messages: list[Message] = [user(*shown, rounds[0][0]), assistant(rounds[0][1])]
-        for question, reply in rounds[1:]:
-            messages += [user(question), assistant(reply)]
-        media = [sample.media[0] for sample in group]
-        return derived(group, "many_images", messages, media, place=f"many={language}")
+            if len(rounds) == self.asks:
+                break
+        if len(rounds) < self.asks:
+            return unmade(samples[0], "media", "too many pictures of its group look alike to ask for some")
+        shown = _shown(len(samples), rng.random() < 0.5, language)
+        messages: list[Message] = [user(*shown, rounds[0].question), assistant(rounds[0].answer)]
+        for one in rounds[1:]:
+            messages += [user(one.question), assistant(one.answer)]
+        media = [sample.media[0] for sample in samples]
+        made = derived(samples, "many_images", messages, media, place=f"many={language}")
+        asked = " ".join(str(at + 1) for one in rounds for at in one.asked)
+        return Made(made, about={"images": str(len(samples)), "asked": asked})
+
+
+def _groups(rng: random.Random, samples: Sequence[Sample], least: int, most: int) -> Iterator[Sequence[Sample]]:
+    """All samples in groups within the bounds, the last one perhaps below them."""
+    start = 0
+    while start < len(samples):
+        left = len(samples) - start
+        size = rng.randint(least, most)
+        if left - size < least:
+            size = left if left <= most else max(least, min(most, left - least))
+        yield samples[start : start + size]
+        start += size
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Captions in order of the pictures; which pictures look like no other, and which captions could mean no other."""
+
+    captions: tuple[str, ...]
+    unlike: tuple[int, ...]
+    unmistakable: tuple[int, ...]
+
+
+def _known(samples: Sequence[Sample], hashed: Mapping[str, int], min_hamming: int) -> Group:
+    captions = tuple(map(said.answer, samples))
+    words = [said.content(caption) for caption in captions]
+    codes = [hashed[sample.media[0].key] for sample in samples]
+    every = range(len(samples))
+    unlike = [at for at in every if all(at == n or (codes[at] ^ codes[n]).bit_count() > min_hamming for n in every)]
+    clear = [
+        at
+        for at in unlike
+        if words[at] and not any(n != at and said.may_mean_one_thing(words[at], words[n]) for n in every)
+    ]
+    return Group(captions, tuple(unlike), tuple(clear))
 
 
 def _hash(sample: Sample, hashed: dict[str, int], store: MediaStore) -> str:
@@ -92,24 +129,6 @@ def _hash(sample: Sample, hashed: dict[str, int], store: MediaStore) -> str:
     return ""
 
 
-def _apart(
-    waiting: Sequence[Sample], count: int, hashed: Mapping[str, int], min_hamming: int
-) -> tuple[list[Sample], list[Sample]]:
-    """The first samples that keep their distance from each other, at most `count`, and all the others."""
-    group: list[Sample] = []
-    rest: list[Sample] = []
-    words: list[frozenset[str]] = []
-    for sample in waiting:
-        own, code = said.content(said.answer(sample)), hashed[sample.media[0].key]
-        is_near = any((code ^ hashed[other.media[0].key]).bit_count() <= min_hamming for other in group)
-        if len(group) == count or is_near or not own or any(said.may_mean_one_thing(own, other) for other in words):
-            rest.append(sample)
-        else:
-            group.append(sample)
-            words.append(own)
-    return group, rest
-
-
 def _shown(count: int, are_numbered: bool, language: Language) -> list[Part]:
     parts: list[Part] = []
     for number in range(count):
@@ -119,41 +138,60 @@ def _shown(count: int, are_numbered: bool, language: Language) -> list[Part]:
     return [*parts, text_part("\n")]
 
 
-Round = tuple[str, str]
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A question, its answer, and the pictures that it is about, from 0."""
+
+    question: str
+    answer: str
+    asked: tuple[int, ...] = ()
 
 
-def _by_number(rng: random.Random, captions: Sequence[str], language: Language) -> Round:
-    at = rng.randrange(len(captions))
-    return rng.choice(wording.CAPTION[language]).format(wording.nth(at, len(captions), language)), captions[at]
+def _by_number(rng: random.Random, group: Group, language: Language) -> Round | None:
+    if not group.unlike:
+        return None
+    at = rng.choice(group.unlike)
+    question = rng.choice(wording.CAPTION[language]).format(wording.nth(at, language))
+    return Round(question, group.captions[at], (at,))
 
 
-def _from_end(rng: random.Random, captions: Sequence[str], language: Language) -> Round:
-    at = len(captions) - rng.randint(1, 3)
-    return rng.choice(wording.CAPTION[language]).format(wording.from_end(at, len(captions), language)), captions[at]
+def _from_end(rng: random.Random, group: Group, language: Language) -> Round | None:
+    count = len(group.captions)
+    at = count - rng.randint(1, 3)
+    question = rng.choice(wording.CAPTION[language]).format(wording.from_end(count - at, language))
+    return Round(question, group.captions[at], (at,)) if at in group.unlike else None
 
 
-def _two(rng: random.Random, captions: Sequence[str], language: Language) -> Round:
-    first, second = rng.sample(range(len(captions)), k=2)
-    names = [wording.nth(at, len(captions), language) for at in (first, second)]
-    return rng.choice(wording.TWO[language]).format(*names), f"{captions[first]}\n{captions[second]}"
+def _two(rng: random.Random, group: Group, language: Language) -> Round | None:
+    if len(group.unlike) < 2:
+        return None
+    pair = tuple(rng.sample(group.unlike, k=2))
+    question = rng.choice(wording.TWO[language]).format(*(wording.nth(at, language) for at in pair))
+    return Round(question, "\n".join(group.captions[at] for at in pair), pair)
 
 
-def _which(rng: random.Random, captions: Sequence[str], language: Language) -> Round:
-    at = rng.randrange(len(captions))
-    question = rng.choice(wording.WHICH[language]).format(said.plain(captions[at]))
-    return question, wording.NUMBER[language].format(at + 1)
+def _which(rng: random.Random, group: Group, language: Language) -> Round | None:
+    if not group.unmistakable:
+        return None
+    at = rng.choice(group.unmistakable)
+    question = rng.choice(wording.WHICH[language]).format(said.plain(group.captions[at]))
+    return Round(question, wording.NUMBER[language].format(at + 1), (at,))
 
 
-def _after(rng: random.Random, captions: Sequence[str], language: Language) -> Round:
-    at = rng.randrange(len(captions) - 1)
-    return rng.choice(wording.AFTER[language]).format(said.plain(captions[at])), captions[at + 1]
+def _after(rng: random.Random, group: Group, language: Language) -> Round | None:
+    able = [at for at in group.unmistakable if at + 1 < len(group.captions)]
+    if not able:
+        return None
+    at = rng.choice(able)
+    question = rng.choice(wording.AFTER[language]).format(said.plain(group.captions[at]))
+    return Round(question, group.captions[at + 1], (at,))
 
 
-def _how_many(rng: random.Random, captions: Sequence[str], language: Language) -> Round:
-    return rng.choice(wording.COUNT[language]), str(len(captions))
+def _how_many(rng: random.Random, group: Group, language: Language) -> Round | None:
+    return Round(rng.choice(wording.COUNT[language]), str(len(group.captions)))
 
 
-_ASKS: Mapping[str, Callable[[random.Random, Sequence[str], Language], Round]] = {
+_ASKS: Mapping[str, Callable[[random.Random, Group, Language], Round | None]] = {
     "number": _by_number,
     "end": _from_end,
     "two": _two,

@@ -30,16 +30,15 @@ COUNT: Wordings = {
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
-def nth(at: int, count: int, language: Language) -> str:
+def nth(at: int, language: Language) -> str:
     """A picture by its number, `at` counted from 0."""
     if language == "zh":
         return f"第{at + 1}张图"
     return f"the {_ORDINALS[at]} picture" if at < len(_ORDINALS) else f"picture {at + 1}"
 
 
-def from_end(at: int, count: int, language: Language) -> str:
-    """A picture by its place from the end; the last three have one."""
-    back = count - at
+def from_end(back: int, language: Language) -> str:
+    """A picture by its place from the end, 1 to 3."""
     if language == "zh":
         return "最后一张图" if back == 1 else f"倒数第{back}张图"
     return ("the last picture", "the second to last picture", "the third to last picture")[back - 1]

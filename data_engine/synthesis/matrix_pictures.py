@@ -23,7 +23,10 @@ FILLINGS: tuple[Filling, ...] = get_args(Filling)
 # Each standing alone: without letters that have one shape in both cases, or that of a digit.
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZabdefghijmnqrt"
 # Without kana that look like Han characters (ニ ハ ロ カ タ エ ト チ ミ) or alike in both scripts (へ ヘ べ り リ).
-_KANA = "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふほまみむめもやゆよらるれろわをんアイウオキクケコサシスセソツテナヌネノヒフホマムモヤユヨラルレワヲン"
+_KANA = (
+    "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふほまみむめもやゆよらるれろわをん"
+    "アイウオキクケコサシスセソツテナヌネノヒフホマムモヤユヨラルレワヲン"
+)
 _SYMBOLS = "★☆●■▲△◆◇♠♣♥♦♪§¶※←↑→↓√∞≈≠≤≥±×÷€£¥&@#%"
 
 
@@ -56,7 +59,12 @@ class Fonts:
 
 
 def fill(
-    rng: random.Random, size: tuple[int, int], filling: Filling, texts: Texts, noise: tuple[float, Sequence[Noise]], have: Fonts
+    rng: random.Random,
+    size: tuple[int, int],
+    filling: Filling,
+    texts: Texts,
+    noise: tuple[float, Sequence[Noise]],
+    have: Fonts,
 ) -> Matrix:
     """A matrix of `size` (rows, columns): characters of one filling, a share of them replaced by noise.
 

@@ -47,7 +47,7 @@ SNAKE: Wordings = {
         "请按“之”字形逐行读取全部字符，奇数行从左到右，偶数行从右到左，不加空格。",
     ),
     "en": (
-        "Read the whole matrix like a snake: the first row from left to right, the second back, and so on, without spaces.",
+        "Read the whole matrix like a snake, without spaces: row 1 from left to right, row 2 back, and so on.",
         "Write all rows as one string: odd rows from left to right, even rows from right to left.",
     ),
 }

@@ -10,10 +10,11 @@ from data_engine.words import folded_text
 
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _WORD = re.compile(r"[a-z]+")
-_STOP = frozenset(
-    "a an the of in on at to for with and or is are was its it this that some from by his her your our their there"
-    " small large big little old very".split()
-)
+_STOP = frozenset({
+    "a", "an", "the", "of", "in", "on", "at", "to", "for", "with", "and", "or", "is", "are", "was", "its", "it", "this",
+    "that", "some", "from", "by", "his", "her", "your", "our", "their", "there", "small", "large", "big", "little",
+    "old", "very",
+})  # fmt: skip
 _STOP_HAN = frozenset("一个只条张把辆片颗种位两三四五六七八九十的了在和与是有着这那你我他她它们用来里上下中大小老")
 
 SYNONYMS: tuple[frozenset[str], ...] = tuple(

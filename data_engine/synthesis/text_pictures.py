@@ -105,12 +105,19 @@ def _moved(quad: Quad, matrix: Matrix) -> Quad:
 
 def _warped(mask: Image.Image, matrix: Matrix) -> Image.Image:
     back = np.linalg.inv(matrix)
-    return mask.transform(mask.size, Image.Transform.PERSPECTIVE, (back / back[2, 2]).ravel()[:8].tolist(), Image.Resampling.BICUBIC)
+    return mask.transform(
+        mask.size, Image.Transform.PERSPECTIVE, (back / back[2, 2]).ravel()[:8].tolist(), Image.Resampling.BICUBIC
+    )
 
 
 def _around(quad: Quad, page: Page) -> backgrounds.Box:
     xs, ys = zip(*quad, strict=True)
-    return max(0, int(min(xs))), max(0, int(min(ys))), min(page.width, int(max(xs)) + 1), min(page.height, int(max(ys)) + 1)
+    return (
+        max(0, int(min(xs))),
+        max(0, int(min(ys))),
+        min(page.width, int(max(xs)) + 1),
+        min(page.height, int(max(ys)) + 1),
+    )
 
 
 def _worn(rng: random.Random, image: Image.Image, smallest: int) -> tuple[bytes, str]:

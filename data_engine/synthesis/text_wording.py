@@ -18,8 +18,8 @@ READ: Wordings = {
 }
 READ_ROW: Wordings = {
     "en": (
-        "Read this row of a table; put \" | \" between the cells.",
-        "Which cells does this row have? Separate them by \" | \".",
+        'Read this row of a table; put " | " between the cells.',
+        'Which cells does this row have? Separate them by " | ".',
     ),
     "zh": (
         "读出这一行表格，单元格之间用“ | ”隔开。",

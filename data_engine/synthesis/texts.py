@@ -28,14 +28,15 @@ class Texts:
     """Passages of a folder, by language. Those that hold one of the model's special tokens are left out."""
 
     def __init__(self, folder: Path, languages: tuple[Language, ...]) -> None:
-        found = _passages(folder, _stamp(folder))
+        found = _passages(_stamp(folder))
         missing = [language for language in languages if not found[language]]
         if missing:
             raise RecipeError(f"{folder}: holds no passage in {', '.join(missing)}; add texts or name other languages")
         self.passages = found
 
     def take(self, rng: random.Random, language: Language, least: int, most: int) -> str:
-        """About `least` to `most` characters that follow each other, from a beginning of a word or clause."""
+        """About `least` to `most` characters that follow each other, from a beginning of a word or clause; less at the
+        end of a passage, and nothing now and then."""
         passages = self.passages[language]
         # Long passages are likelier, as all their beginnings are.
         passage = max(rng.choices(passages, k=3), key=len)
@@ -92,11 +93,10 @@ def _decoded(code: str, lead: range, trail: list[int] | range) -> list[str]:
     return [text for text in (pair.decode(code, "ignore") for pair in pairs) if len(text) == 1]
 
 
-def traditional(text: str) -> str | None:
-    """The text in traditional characters; None where one has several traditional forms, or is one itself."""
+def traditional(text: str) -> str:
+    """The longest piece of the text that has one form only in traditional characters, in these."""
     table = _traditional_forms()
-    forms = [table.get(char, char) for char in text]
-    return None if "" in forms else "".join(forms)
+    return max("".join(table.get(char, char) or "\n" for char in text).split("\n"), key=len)
 
 
 @functools.cache
@@ -121,7 +121,7 @@ def _stamp(folder: Path) -> tuple[tuple[str, int], ...]:
 
 
 @functools.lru_cache(maxsize=4)
-def _passages(folder: Path, stamp: tuple[tuple[str, int], ...]) -> dict[Language, tuple[str, ...]]:
+def _passages(stamp: tuple[tuple[str, int], ...]) -> dict[Language, tuple[str, ...]]:
     """Passages of at least eight characters, between blank lines or marks of fortunes, in one line each."""
     found: dict[Language, list[str]] = {"en": [], "zh": []}
     for path, _ in stamp:
@@ -160,7 +160,9 @@ def wrap(text: str, width: float, length: Callable[[str], float]) -> list[str]:
     A piece wider than the line by itself is broken inside.
     """
     lines, line = [], ""
-    for piece in re.findall(r"[\u2e80-\u9fff\uff00-\uffef][" + LINE_ENDS + r"]*|[^\s\u2e80-\u9fff\uff00-\uffef]+|\s+", text):
+    for piece in re.findall(
+        r"[\u2e80-\u9fff\uff00-\uffef][" + LINE_ENDS + r"]*|[^\s\u2e80-\u9fff\uff00-\uffef]+|\s+", text
+    ):
         if line and length((line + piece).rstrip()) > width:
             lines.append(line.rstrip())
             line = ""

@@ -17,7 +17,7 @@ from strict_yaml import RecipeError
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """How a page looks: fonts by family, sizes in points, colours as `#rrggbb`, pixels per inch. `width` 0: as needed."""
+    """How a page looks: fonts by family, sizes in points, colours as `#rrggbb`. `width` 0: as wide as needed."""
 
     families: tuple[str, ...]
     mono: tuple[str, ...]
@@ -55,11 +55,16 @@ def set_code(lines: Sequence[Sequence[Token]], sheet: Sheet, are_numbered: bool)
     rows = []
     for number, line in enumerate(lines, start=1):
         if are_numbered:
-            rows.append(f'[#text(fill: luma(140))[#{quoted(str(number))}]]')
+            rows.append(f"[#text(fill: luma(140))[#{quoted(str(number))}]]")
         rows.append("[#box(height: 0.72em)" + "".join(map(_token, line)) + "]")
     columns = "(auto, auto)" if are_numbered else "(auto,)"
     setting = f"#set text(font: {_list(sheet.mono)})\n"
-    return _page(sheet) + "\n" + setting + f"#grid(columns: {columns}, column-gutter: 1em, row-gutter: 0.65em, {', '.join(rows)})"
+    return (
+        _page(sheet)
+        + "\n"
+        + setting
+        + f"#grid(columns: {columns}, column-gutter: 1em, row-gutter: 0.65em, {', '.join(rows)})"
+    )
 
 
 def _token(token: Token) -> str:
@@ -74,7 +79,8 @@ def _page(sheet: Sheet) -> str:
     return "\n".join(
         [
             f"#set page(width: {width}, height: auto, margin: 24pt, fill: rgb({quoted(sheet.paper)}))",
-            f"#set text(font: {_list(sheet.families)}, size: {sheet.size}pt, fill: rgb({quoted(sheet.ink)}), fallback: false, cjk-latin-spacing: none)",
+            f"#set text(font: {_list(sheet.families)}, size: {sheet.size}pt, fill: rgb({quoted(sheet.ink)}))",
+            "#set text(fallback: false, cjk-latin-spacing: none)",
             '#show math.equation: set text(font: "New Computer Modern Math")',
             "#set par(leading: 0.75em)",
             "#show heading: it => block(above: 1.2em, below: 0.8em)[#it.body]",
@@ -93,7 +99,8 @@ def _block(block: Block, sheet: Sheet, hidden: Span | None) -> str:
     match block:
         case Heading():
             size = {1: 1.7, 2: 1.4, 3: 1.15}[block.level]
-            return f"#heading(level: {block.level})[#text(size: {size}em, stroke: 0.02em + rgb({quoted(sheet.ink)}))[{inline(block.text)}]]"
+            stroke = f"0.02em + rgb({quoted(sheet.ink)})"
+            return f"#heading(level: {block.level})[#text(size: {size}em, stroke: {stroke})[{inline(block.text)}]]"
         case Paragraph():
             return "#par[" + "".join(map(inline, block.spans)) + "]"
         case Listing():
@@ -111,11 +118,12 @@ def _block(block: Block, sheet: Sheet, hidden: Span | None) -> str:
 
 def _span(span: Span, sheet: Sheet, is_hidden: bool) -> str:
     text = f"#{quoted(span.text)}"
+    grey = "fill: rgb(128, 128, 128, 50), inset: (x: 2pt), outset: (y: 3pt)"
     styled: Mapping[Style, str] = {
         "plain": text,
         "bold": f"#text(stroke: 0.05em + rgb({quoted(sheet.ink)}))[{text}]",
         "italic": f"#box(skew(ax: -14deg)[{text}])",
-        "code": f"#box(fill: rgb(128, 128, 128, 50), inset: (x: 2pt), outset: (y: 3pt))[#text(font: {_list(sheet.mono)})[{text}]]",
+        "code": f"#box({grey})[#text(font: {_list(sheet.mono)})[{text}]]",
         "formula": f"$display({span.typst})$",
     }
     shown = styled[span.style]
@@ -154,5 +162,7 @@ def _typst() -> Any:
     try:
         import typst
     except ImportError as error:
-        raise RecipeError('the format rendered_documents needs the package typst: pip install "keyeforge[data]"') from error
+        raise RecipeError(
+            'the format rendered_documents needs the package typst: pip install "keyeforge[data]"'
+        ) from error
     return typst

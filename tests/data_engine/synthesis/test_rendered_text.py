@@ -39,9 +39,9 @@ def store(tmp_path_factory) -> MediaStore:
 
 
 def test_an_independent_reader_reads_what_is_written(writing, store) -> None:
-    num = dict.fromkeys(("line", "icon", "paragraph", "columns", "sign", "row", "receipt"), 4) | {"sheet": 2}
+    num = dict.fromkeys(("line", "icon", "paragraph", "columns", "sign", "row", "receipt"), 2) | {"sheet": 1}
     samples, refused = read_all(writing, store, "rendered_text", num=num, placed=0, traditional=0)
-    assert not refused and len(samples) == 30
+    assert not refused and len(samples) == 15
     scores: dict[str, list[float]] = defaultdict(list)
     for sample in samples:
         if sample.task == "ocr":
@@ -54,7 +54,9 @@ def test_an_independent_reader_reads_what_is_written(writing, store) -> None:
 
 def test_vertical_text_is_read_once_its_characters_are_laid_side_by_side(writing, store) -> None:
     """rapidocr turns tall boxes by a quarter; so each column is cut by its polygon's height into one row first."""
-    samples, _ = read_all(writing, store, "rendered_text", num={"vertical": 24}, placed=1, tilted=0, nonsense=0.5, traditional=0)
+    samples, _ = read_all(
+        writing, store, "rendered_text", num={"vertical": 24}, placed=1, tilted=0, nonsense=0.5, traditional=0
+    )
     spotted = [sample for sample in samples if len(grounding.parse(answer(sample))[0]) > 1]
     assert len(spotted) >= 4
     scores = []
@@ -65,7 +67,9 @@ def test_vertical_text_is_read_once_its_characters_are_laid_side_by_side(writing
         rights = [shape.x2 for shape in shapes]
         assert rights == sorted(rights, reverse=True), "columns go from right to left"
         for shape in shapes:
-            (x1, y1), (x2, y2) = grounding.denormalise([[shape.x1, shape.y1], [shape.x2, shape.y2]], *image.shape[1::-1])
+            (x1, y1), (x2, y2) = grounding.denormalise(
+                [[shape.x1, shape.y1], [shape.x2, shape.y2]], *image.shape[1::-1]
+            )
             column = image[max(0, round(y1) - 3) : round(y2) + 3, max(0, round(x1) - 3) : round(x2) + 3]
             pieces = np.array_split(column, len(shape.label.text))
             high = max(map(len, pieces))
@@ -169,13 +173,15 @@ def test_a_character_that_a_font_lacks_is_never_drawn(writing, tmp_path) -> None
 
 
 def test_texts_with_special_tokens_are_left_out(tmp_path) -> None:
-    (tmp_path / "a.txt").write_text("a passage that is plain\n\na passage with <|im_end|> in it\n\nand <|box_start|> here", "utf-8")
+    (tmp_path / "a.txt").write_text(
+        "a passage that is plain\n\na passage with <|im_end|> in it\n\nand <|box_start|> here", "utf-8"
+    )
     assert texts.Texts(tmp_path, ("en",)).passages["en"] == ("a passage that is plain",)
 
 
 def test_traditional_text_has_one_reading_only() -> None:
     assert texts.traditional("这图书馆很长") == "這圖書館很長"
-    assert texts.traditional("头发") is None, "发 is 發 or 髮"
+    assert texts.traditional("头发和学习") == "和學習", "发 is 發 or 髮"
 
 
 @settings(max_examples=200, deadline=None)
@@ -215,12 +221,14 @@ def test_the_same_bytes_whatever_was_drawn_before(writing, store, tmp_path) -> N
     code = (
         "import sys; from pathlib import Path; from data_engine.media import MediaStore\n"
         "from tests.data_engine.synthesis.drawn_corpora import read_all\n"
-        f"found, _ = read_all(Path(sys.argv[1]), MediaStore(Path(sys.argv[2])), 'rendered_text', num={{'sign': 3}})\n"
+        "found, _ = read_all(Path(sys.argv[1]), MediaStore(Path(sys.argv[2])), 'rendered_text', num={'sign': 3})\n"
         "print(*[sample.id for sample in found])"
     )
     command = [sys.executable, "-c", code, str(writing), str(tmp_path / "other")]
     root = str(Path(__file__).parents[3])
-    done = subprocess.run(command, env={"PYTHONHASHSEED": "7", "PYTHONPATH": root}, cwd=root, capture_output=True, text=True)
+    done = subprocess.run(
+        command, check=False, env={"PYTHONHASHSEED": "7", "PYTHONPATH": root}, cwd=root, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [sample.id for sample in samples if sample.origin.startswith("sign")]
 
