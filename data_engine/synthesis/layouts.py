@@ -63,7 +63,7 @@ class Writer:
         """A text that the font can draw whole. Raises ValueError where two hundred passages have none."""
         for _ in range(200):
             text = self._candidate(least, most)
-            if len(text) * 4 > least and "|" not in text and self.face.covers(text):
+            if len(text) > max(1, least // 4) and "|" not in text and self.face.covers(text):
                 return text
         raise ValueError(f"{self.face.path}: covers too little of the texts in {self.language}")
 
