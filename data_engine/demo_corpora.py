@@ -25,31 +25,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data_engine import demo_unpack, machine
+from data_engine import demo_unpack, demo_writing, machine
+from data_engine.demo_item import Item
 
 FETCHED = ".fetched"
 
 
 class FetchError(RuntimeError):
     """An item that could not be had: the message names the command that failed and its last word."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One package: where it comes from, what it must hash to, its rights, and the paths it fills."""
-
-    name: str
-    client: Literal["apt", "pip"]
-    package: str
-    version: str
-    file: str
-    sha256: str
-    bytes: int
-    licence: str
-    attribution: str
-    holds: str
-    paths: tuple[str, ...]
-    unpack: Callable[[Path, Path], None]
 
 
 @dataclass(frozen=True)
@@ -166,6 +149,7 @@ MANIFEST: tuple[Item, ...] = (
         paths=("champ", "champ_heldout"),
         unpack=demo_unpack.champ,
     ),
+    *demo_writing.ITEMS,
 )
 
 

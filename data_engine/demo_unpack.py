@@ -27,28 +27,28 @@ WORDS_IMAGES = 1500
 def stamps(deb: Path, out: Path) -> None:
     """Photos and drawings (PNG) with the side-car captions of the same name: `stamps/<category>/`."""
     captions: dict[PurePosixPath, bytes] = {}
-    for path, data in _debian_files(deb, lambda path: path.suffix in (".png", ".txt")):
+    for path, data in debian_files(deb, lambda path: path.suffix in (".png", ".txt")):
         if not path.is_relative_to(STAMPS):
             continue
         relative = path.relative_to(STAMPS)
         if relative.suffix == ".txt":
             captions[relative] = data
         else:
-            _write(out / "stamps" / relative, data)
+            write(out / "stamps" / relative, data)
     for relative, data in captions.items():
         if (out / "stamps" / relative.with_suffix(".png")).exists():
-            _write(out / "stamps" / relative, data)
+            write(out / "stamps" / relative, data)
 
 
 def opencv(deb: Path, out: Path) -> None:
     """Photos of text: `scene_text/`; a street filmed by a standing camera: `video/vtest.avi`."""
-    for path, data in _debian_files(deb, lambda path: path.is_relative_to(OPENCV)):
+    for path, data in debian_files(deb, lambda path: path.is_relative_to(OPENCV)):
         photo = path.parent == OPENCV / "text" and path.suffix == ".jpg"
         page = path.parent == OPENCV / "data" and "text" in path.stem.lower() and path.suffix in (".jpg", ".png")
         if photo or page:
-            _write(out / "scene_text" / path.name, data)
+            write(out / "scene_text" / path.name, data)
         elif path == OPENCV / "data" / "vtest.avi":
-            _write(out / "video" / path.name, data)
+            write(out / "video" / path.name, data)
 
 
 def reference(language: str, folder: str) -> Callable[[Path, Path], None]:
@@ -56,11 +56,11 @@ def reference(language: str, folder: str) -> Callable[[Path, Path], None]:
 
     def unpack(deb: Path, out: Path) -> None:
         name = f"debian-reference.{language}"
-        for path, data in _debian_files(deb, lambda path: path.is_relative_to(REFERENCE)):
+        for path, data in debian_files(deb, lambda path: path.is_relative_to(REFERENCE)):
             if path.name == f"{name}.pdf":
-                _write(out / "manuals" / path.name, data)
+                write(out / "manuals" / path.name, data)
             elif path.name == f"{name}.txt.gz":
-                _write(out / "text" / folder / f"{name}.txt", gzip.decompress(data))
+                write(out / "text" / folder / f"{name}.txt", gzip.decompress(data))
 
     return unpack
 
@@ -74,11 +74,11 @@ def easy_vqa(wheel: Path, out: Path) -> None:
         for name in sorted(archive.namelist()):
             _, _, path = name.partition("easy_vqa/data/")
             if path.startswith("train/images/") and path.endswith(".png"):
-                _write(out / "easy_vqa" / "images" / PurePosixPath(path).name, archive.read(name))
+                write(out / "easy_vqa" / "images" / PurePosixPath(path).name, archive.read(name))
             elif path.startswith("test/images/") and path.endswith(".png"):
-                _write(out / "easy_vqa_test" / "images" / PurePosixPath(path).name, archive.read(name))
+                write(out / "easy_vqa_test" / "images" / PurePosixPath(path).name, archive.read(name))
             elif path in ("test/questions.json", "answers.txt"):
-                _write(out / "easy_vqa_test" / PurePosixPath(path).name, archive.read(name))
+                write(out / "easy_vqa_test" / PurePosixPath(path).name, archive.read(name))
         questions = json.loads(archive.read("easy_vqa/data/train/questions.json"))
     _write_jsonl(out / "easy_vqa" / "train.jsonl", map(_question_line, range(len(questions)), questions))
     _write_jsonl(out / "easy_vqa_words" / "train.jsonl", _dialogues(questions))
@@ -142,7 +142,7 @@ def _tar_member(sdist: Path, suffix: str) -> io.BytesIO:
     raise FileNotFoundError(f"{sdist.name}: no member {suffix}")
 
 
-def _debian_files(deb: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[PurePosixPath, bytes]]:
+def debian_files(deb: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[PurePosixPath, bytes]]:
     """The wanted files of a Debian package, read from `dpkg-deb` without unpacking the rest."""
     command = ["dpkg-deb", "--fsys-tarfile", str(deb)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
@@ -163,7 +163,8 @@ def _contents(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return stream.read()
 
 
-def _write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes) -> None:
+    """Puts a member at a path chosen here."""
     if ".." in path.parts:
         raise ValueError(f"{path}: an archive member climbs out of its folder")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,4 +173,4 @@ def _write(path: Path, data: bytes) -> None:
 
 def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    _write(path, "".join(lines).encode())
+    write(path, "".join(lines).encode())

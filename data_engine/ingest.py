@@ -22,6 +22,7 @@ UNIT_SCHEMA = pa.schema([("source", pa.int32()), ("unit", pa.string())])
 QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("corpus", "source", "locator", "field", "reason")])
 FORMATS = (
     "captions",
+    "character_matrix",
     "coco",
     "conversations",
     "html",
@@ -29,6 +30,8 @@ FORMATS = (
     "pdf",
     "pdf_pages",
     "queue",
+    "rendered_documents",
+    "rendered_text",
     "tables",
     "text",
     "urls",

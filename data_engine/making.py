@@ -118,7 +118,7 @@ class Maker(Strict):
         return MEDIA
 
     @property
-    def asks(self) -> tuple[str, ...] | None:
+    def consults(self) -> tuple[str, ...] | None:
         """The names of the teachers it asks, none for all of the recipe's; None: it asks nobody."""
         return None
 
@@ -144,6 +144,9 @@ MAKERS: Mapping[str, str] = {
     "captions": "data_engine.makers.captions.Captions",
     "interleaved_speech": "data_engine.makers.speech.InterleavedSpeech",
     "keep": "data_engine.making.Keep",
+    "many_images": "data_engine.makers.many_images.ManyImages",
+    "rearrange": "data_engine.makers.rearrange.Rearrange",
+    "traps": "data_engine.makers.traps.Traps",
     "temporal_questions": "data_engine.makers.temporal.TemporalQuestions",
 }
 Stage = Sequence[tuple[str, Maker]]
@@ -201,7 +204,8 @@ def watches(corpus: Corpus) -> bool:
 
 def teachers_of(rule: Maker, teachers: Sequence[Teacher]) -> tuple[Teacher, ...]:
     """Those of the recipe's teachers that a maker asks."""
-    return tuple(one for one in teachers if rule.asks is not None and (not rule.asks or one.name in rule.asks))
+    names = rule.consults
+    return tuple(one for one in teachers if names is not None and (not names or one.name in names))
 
 
 def _settings(teacher: Teacher) -> list[Any]:
@@ -231,7 +235,7 @@ def _run_stage(
     asked = {
         name: [_settings(one) for one in teachers_of(rule, recipe.teachers)]
         for name, rule in stage
-        if rule.asks is not None
+        if rule.consults is not None
     }
     usual: RunnerName = "ray" if any(rule.runner == "ray" for _, rule in stage) else "spark"
 

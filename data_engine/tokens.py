@@ -90,13 +90,18 @@ def _picture(
 
 
 def render(sample: Sample, pictures: Sequence[str]) -> str:
-    """The whole prompt and answer as one string, in ChatML; `pictures` stand in order of appearance."""
+    """The whole prompt and answer as one string, in ChatML; `pictures` stand in order of appearance.
+
+    `<|endoftext|>` ends a document, and a chat that a document follows.
+    """
     waiting = iter(pictures)
     pieces = []
+    in_chat = False
     for message in sample.messages:
         content = "".join(part.text or "" if part.kind == "text" else next(waiting) for part in message.parts)
         if message.role == "document":
-            pieces.append(content + vt.END_OF_TEXT)
+            pieces.append((vt.END_OF_TEXT if in_chat else "") + content + vt.END_OF_TEXT)
         else:
             pieces.append(f"{vt.IM_START}{message.role}\n{content}{vt.IM_END}\n")
+        in_chat = message.role != "document"
     return "".join(pieces)

@@ -102,7 +102,8 @@ class KeyeProcessor(ProcessorMixin):  # type: ignore[misc]
         """One conversation; `images` and `videos` in order of appearance.
 
         Targets are the words of assistant turns with their `<|im_end|>`, and all of a document; never a
-        visual token, never the first token. `generation_prompt` opens an assistant turn at the end; `thinking`
+        visual token, never the first token. `<|endoftext|>` ends a document, and a chat that a document
+        follows. `generation_prompt` opens an assistant turn at the end; `thinking`
         ends the last user turn's last text with a mode's suffix.
         Raises ProcessingError when parts and media do not match or a text holds a control token,
         VisualTokenError for a picture or video that cannot be shown.
@@ -236,11 +237,15 @@ def _render(
     pieces: list[tuple[str, bool]] = []
     shown: list[_Medium] = []
     left = {kind: iter(of_kind) for kind, of_kind in media.items()}
+    in_chat = False
     for message in messages:
         is_document = message["role"] == "document"
         is_target = is_document or message["role"] == "assistant"
         if not is_document:
             pieces.append((f"{vt.IM_START}{message['role']}\n", False))
+        elif in_chat:
+            pieces.append((vt.END_OF_TEXT, True))
+        in_chat = not is_document
         for part in _parts(message):
             if part["type"] == "text":
                 pieces.append((_plain(part["text"]), is_target))

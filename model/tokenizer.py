@@ -37,7 +37,9 @@ CHAT_TEMPLATE = """\
 {%- endmacro -%}
 {%- for message in messages -%}
 {%- set switch = suffix if loop.index0 == turn.last else '' -%}
-{%- if message.role == 'document' -%}{{ parts(message.content, '') }}<|endoftext|>
+{%- if message.role == 'document' -%}
+{%- if loop.previtem is defined and loop.previtem.role != 'document' -%}<|endoftext|>{%- endif -%}
+{{ parts(message.content, '') }}<|endoftext|>
 {%- else -%}{{ '<|im_start|>' + message.role + '\\n' + parts(message.content, switch) + '<|im_end|>\\n' }}
 {%- endif -%}
 {%- endfor -%}

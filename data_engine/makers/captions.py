@@ -70,7 +70,7 @@ class Captions(Maker):
         return speech.needs(self.speech) if self.speech else MEDIA
 
     @property
-    def asks(self) -> tuple[str, ...]:
+    def consults(self) -> tuple[str, ...]:
         return self.teachers
 
     def require(self) -> None:

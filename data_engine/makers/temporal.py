@@ -72,7 +72,7 @@ class TemporalQuestions(Maker):
     max_similarity: float = Field(default=0.7, gt=0, le=1)
 
     @property
-    def asks(self) -> tuple[str, ...] | None:
+    def consults(self) -> tuple[str, ...] | None:
         return self.teachers if {"when", "why"} & set(self.kinds) else None
 
     def make(self, samples: Sequence[Sample], tools: Tools) -> Iterator[Outcome]:

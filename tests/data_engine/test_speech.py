@@ -9,6 +9,7 @@ import ffmpeg
 import pytest
 from rapidfuzz import fuzz
 
+from data_engine.makers.speech import InterleavedSpeech, alternating
 from data_engine.making import Made, Tools, Unmade
 from data_engine.media import MediaStore
 from data_engine.models import speech
@@ -16,7 +17,6 @@ from data_engine.models.speech import Utterance
 from data_engine.sample import Media, Part, Sample
 from data_engine.sample import Message as Turn
 from data_engine.sources.common import Quarantined
-from data_engine.makers.speech import InterleavedSpeech, alternating
 from strict_yaml import RecipeError
 from tests.data_engine.speech_models import SPOKEN, dubbed, whisper
 

@@ -210,3 +210,44 @@ def test_a_saved_processor_loads_unchanged(processor: KeyeProcessor, tmp_path: P
     ours, theirs = (one.encode(conversation(), images(), [video()]) for one in (processor, loaded))
     for name in ("input_ids", "labels", "position_ids", "pixel_values", "grid_thw"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+
+
+CAPTION, QUESTION, ANSWER = "a circle", "red?", "yes"
+FIRST_CAPTION = [
+    {"role": "document", "content": [{"type": "image"}, {"type": "text", "text": CAPTION}]},
+    {"role": "user", "content": QUESTION},
+    {"role": "assistant", "content": ANSWER},
+]
+FIRST_QUESTION = [
+    {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]},
+    {"role": "assistant", "content": ANSWER},
+    {"role": "document", "content": CAPTION},
+]
+PICTURE = "<|vision_start|>" + "<|image_pad|>" * 16 + "<|vision_end|>"
+CHAT = "red?<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n"
+
+
+@pytest.mark.parametrize(
+    ("messages", "rendered", "targets"),
+    [
+        (
+            FIRST_CAPTION,
+            f"{PICTURE}a circle<|endoftext|><|im_start|>user\n{CHAT}",
+            "a circle<|endoftext|>yes<|im_end|>",
+        ),
+        (
+            FIRST_QUESTION,
+            f"<|im_start|>user\n{PICTURE}{CHAT}<|endoftext|>a circle<|endoftext|>",
+            "yes<|im_end|><|endoftext|>a circle<|endoftext|>",
+        ),
+    ],
+)
+def test_the_end_of_text_is_between_caption_and_question(
+    tokenizer: PreTrainedTokenizerBase, processor: KeyeProcessor, messages, rendered, targets
+) -> None:
+    """The report's two rearrangements (section 3.1), token by token; both parts are learnt, the question is not."""
+    encoded = processor.encode(messages, [np.zeros((112, 112, 3), np.uint8)])
+    assert tokenizer.decode(encoded.input_ids) == rendered
+    assert tokenizer.decode(encoded.labels[encoded.labels != -100]) == targets
+    template = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert encoded.input_ids.tolist() == tokenizer(template.replace("<|image_pad|>", "<|image_pad|>" * 16))["input_ids"]
