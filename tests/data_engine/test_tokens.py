@@ -35,3 +35,7 @@ def test_rendering_is_chatml() -> None:
     )
     text = samples.Sample("c", "text", "text", (samples.document("words"),))
     assert tokens.render(text, []) == "words<|endoftext|>"
+    chat = (samples.user("red?"), samples.assistant("yes"), samples.document("a circle"))
+    assert tokens.render(samples.Sample("c", "text", "text", chat), []).endswith(
+        "yes<|im_end|>\n<|endoftext|>a circle<|endoftext|>"
+    )
