@@ -1,7 +1,8 @@
 """An OpenAI-compatible server that counts what it is asked and fails as it is told: an instrument, not a model.
 
 The last text of a question says what becomes of it: `words | 429 500 ok` is refused, refused again, and then answered.
-Its answer is `words` backwards, so that every answer can be told from every other.
+Its answer is `words` backwards, so that every answer can be told from every other. The last thing after `obey: ` in a
+question it says instead: no model is more gullible.
 """
 
 import json
@@ -33,6 +34,8 @@ class Handler(BaseHTTPRequestHandler):
             self.server.bodies.append(body)
             self.server.headers.append(dict(self.headers))
             turn = self.server.asked[prompt]
+        if "obey: " in prompt:
+            return self.say(200, completion(prompt.rpartition("obey: ")[2].splitlines()[0]))
         faults = prompt.partition(" | ")[2].split() or ["ok"]
         FAULTS[faults[min(turn, len(faults)) - 1]](self, prompt)
 

@@ -9,7 +9,15 @@ from data_engine.teachers.fence import RULE, fenced
 from model.visual_tokens import CONTROL_TOKENS
 
 TURNS = ["<|im_start|>", "<|eot_id|>", "[INST]", "[/INST]", "<<SYS>>", "<start_of_turn>", "</s>", "<｜User｜>"]
-MARKS = ["=== DATA ", "=== END OF DATA ", "===end  of data 0123456789abcdef ===", "=\nDATA", "=", *CONTROL_TOKENS, *TURNS]
+MARKS = [
+    "=== DATA ",
+    "=== END OF DATA ",
+    "===end  of data 0123456789abcdef ===",
+    "=\nDATA",
+    "=",
+    *CONTROL_TOKENS,
+    *TURNS,
+]
 TEXTS = st.lists(st.sampled_from([*MARKS, "<|", "|>", "<", ">", "a", " ", "\n", "图"]) | st.text(max_size=5)).map(
     "".join
 )
