@@ -35,9 +35,10 @@ class Handler(BaseHTTPRequestHandler):
             self.server.headers.append(dict(self.headers))
             turn = self.server.asked[prompt]
         if "obey: " in prompt:
-            return self.say(200, completion(prompt.rpartition("obey: ")[2].splitlines()[0]))
-        faults = prompt.partition(" | ")[2].split() or ["ok"]
-        FAULTS[faults[min(turn, len(faults)) - 1]](self, prompt)
+            self.say(200, completion(prompt.rpartition("obey: ")[2].splitlines()[0]))
+        else:
+            faults = prompt.partition(" | ")[2].split() or ["ok"]
+            FAULTS[faults[min(turn, len(faults)) - 1]](self, prompt)
 
     def say(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)

@@ -281,8 +281,7 @@ def test_it_works_within_an_event_loop_too(server: CountingServer) -> None:
 
 
 def test_rates_are_shared_out_and_spaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    from data_engine.teachers.fence import fenced
-from data_engine.teachers.lanes import Rate
+    from data_engine.teachers.lanes import Rate
 
     now = 1000.0
     monkeypatch.setattr("data_engine.teachers.lanes.time.monotonic", lambda: now)
