@@ -176,6 +176,22 @@ def obey(conversation: Any, line: str) -> None:
         conversation.ask(line, streamer_of(conversation.processor))
 
 
+@app.command()
+def serve(
+    model: Annotated[Path, typer.Argument(help="A model's folder, or any that transformers loads.")],
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at.")] = 8000,
+) -> None:
+    """Serves a model at http://HOST:PORT/v1 in the form of OpenAI's chat completions; its name there is its folder."""
+    from model.serve import serve as run
+
+    try:
+        run(model, host, port)
+    except ValueError as error:
+        raise bad_input(error) from error
+
+
 @app.command("import")
 def import_(
     source: Annotated[Path, typer.Argument(help="A folder in the published form.")],

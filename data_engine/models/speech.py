@@ -49,7 +49,7 @@ def require(model: str) -> None:
     if lacking:
         raise RecipeError(f"{model}: {lacking[0]} is missing; name a Whisper folder in CTranslate2's form")
     try:
-        import faster_whisper  # type: ignore[import-untyped]  # noqa: F401
+        import faster_whisper  # noqa: F401
     except ImportError as error:
         raise RecipeError("faster-whisper is not installed: pip install keyeforge[video]") from error
 

@@ -61,23 +61,26 @@ def _chosen(model: Any, tokenizer: Any, prompt: Any, request: Request) -> Reply:
     """The choice with the highest log-probability, summed over its tokens and the end of the turn."""
     end = next(iter(_ends(model)))
     answers = [[*tokenizer(choice, add_special_tokens=False)["input_ids"], end] for choice in request.choices]
-    scored = [_logprobs(model, prompt, ids) for ids in answers]
-    totals = tuple(sum(scores) for scores in scored)
+    scored = _scores(model, prompt, answers)
+    totals = tuple(map(sum, scored))
     best = max(range(len(totals)), key=totals.__getitem__)
-    tokens = tuple(
-        Token(tokenizer.decode([token]), score) for token, score in zip(answers[best], scored[best], strict=True)
-    )
+    tokens = tuple(map(Token, map(tokenizer.decode, answers[best]), scored[best]))
     return Reply(request.choices[best], "stop", prompt.shape[1], len(answers[best]), tokens, totals)
 
 
-def _logprobs(model: Any, prompt: Any, answer: list[int]) -> list[float]:
-    """The log-probability of each token of an answer after the prompt."""
+def _scores(model: Any, prompt: Any, answers: list[list[int]]) -> list[list[float]]:
+    """The log-probability of each token of each answer after the prompt, which is read once."""
     torch: Any = importlib.import_module("torch")
-    ids = torch.cat([prompt, torch.tensor([answer])], dim=1)
+    longest = max(map(len, answers))
+    padded = torch.tensor([[*answer, *[answer[-1]] * (longest - len(answer))] for answer in answers])
     with torch.inference_mode():
-        logits = model(input_ids=ids, logits_to_keep=len(answer) + 1).logits[0, :-1].float()
-    found: list[float] = logits.log_softmax(-1)[range(len(answer)), answer].tolist()
-    return found
+        read = model(input_ids=prompt, use_cache=True, logits_to_keep=1)
+        cache = read.past_key_values
+        cache.batch_repeat_interleave(len(answers))
+        rest = model(input_ids=padded, past_key_values=cache, use_cache=True).logits[:, :-1]
+        logits = torch.cat([read.logits.expand(len(answers), -1, -1), rest], dim=1).float()
+        chosen = logits.log_softmax(-1).gather(2, padded[..., None])[..., 0]
+    return [row[: len(answer)] for row, answer in zip(chosen.tolist(), answers, strict=True)]
 
 
 def _ends(model: Any) -> tuple[int, ...]:

@@ -1,8 +1,13 @@
 """Pictures as a teacher is shown them: what the canonical decode gives, as a data URL."""
 
 import base64
+import io
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
 
 from data_engine import clips
 from data_engine.media import MediaStore, decode_image, encode_jpeg, shrink
@@ -60,8 +65,18 @@ def _png_chunks(data: bytes) -> Iterator[bytes]:
 
 
 def data_url(data: bytes, max_side: int | None) -> str:
-    """A data URL of the picture, as it is where that is enough. Raises MediaError."""
+    """A data URL of the picture: as it is where that is enough, else its canonical decode (as PNG, if it was no JPEG).
+
+    Raises MediaError.
+    """
+    is_jpeg = data.startswith(b"\xff\xd8\xff")
     if max_side is not None or not is_plain(data):
-        data = encode_jpeg(shrink(decode_image(data), max_side), quality=95)
-    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+        pixels = shrink(decode_image(data), max_side)
+        data = encode_jpeg(pixels, quality=95) if is_jpeg else _png(pixels)
+    return f"data:image/{'jpeg' if is_jpeg else 'png'};base64,{base64.b64encode(data).decode()}"
+
+
+def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Pillow.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

@@ -43,8 +43,10 @@ class Spending:
         os.pwrite(self._file, _RECORD.pack(self._tokens, self._cost), 0)
 
     def close(self) -> None:
+        """May be called twice."""
         if self._file is not None:
             os.close(self._file)
+            self._file = None
 
     def total(self) -> tuple[int, float]:
         """(tokens, cost) of all, at most a second old."""
