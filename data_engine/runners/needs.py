@@ -1,6 +1,6 @@
 """What one worker of a step needs, told by the step: by this the Ray runner sizes a pool for each model.
 
-Figures are the most that a worker was seen to hold (`benchmarks/worker_memory.py`), rounded up. They are no part of a
+Figures are the most that a worker was seen to hold (`benchmarks/ray_workers.py`), rounded up. They are no part of a
 step's identity: where a worker runs changes no byte of what it writes.
 """
 

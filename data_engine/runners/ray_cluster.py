@@ -1,6 +1,7 @@
 """The Ray cluster that a run uses, named by RAY_ADDRESS or started here, and what it has room for."""
 
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -41,9 +42,12 @@ def _connect(ray: Any, address: str, options: dict[str, Any]) -> None:
     """Workers of a cluster import what the driver imports: this checkout, and whatever its own PYTHONPATH names."""
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # a submitted job may name a PYTHONPATH too
     paths = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH", "")]))
+    host, _, port = address.rpartition(":")
     try:
+        if port.isdigit() and "/" not in host:  # Ray itself asks for four minutes and then ends the process
+            socket.create_connection((host, int(port)), timeout=20).close()
         ray.init(address=address, runtime_env={"env_vars": {"PYTHONPATH": paths}}, **options)
-    except (ConnectionError, ray.exceptions.RayError) as error:
+    except (OSError, ray.exceptions.RayError) as error:
         why = str(error).partition("\n")[0]
         raise RunnerError(f"RAY_ADDRESS={address}: no cluster to be reached there ({why}); see docs/ray.md") from error
 

@@ -132,8 +132,8 @@ def ray_cluster(nodes: int) -> Iterator[RayCluster]:
     finally:
         for process in reversed(found.everything):
             end(process)
-        for process in list(psutil.process_iter()):  # drivers of jobs have sessions of their own
+        for other in psutil.process_iter():  # drivers of jobs have sessions of their own
             with suppress(psutil.Error):
-                if any(str(folder) in value for value in process.environ().values()) and process.pid != os.getpid():
-                    process.kill()
+                if any(str(folder) in value for value in other.environ().values()) and other.pid != os.getpid():
+                    other.kill()
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,7 +2,10 @@
 
 import hashlib
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +24,9 @@ from data_engine.runners import partition
 from data_engine.runners.needs import MEDIA, MIB, OCR, Needs, checkpoint, together
 from data_engine.runners.partition import RunnerError, Work
 from data_engine.runners.ray_cluster import bound, room
+from tests.data_engine import sft_corpus
+from tests.data_engine.ray_cluster import free_port
+from tests.data_engine.spark_cluster import JOB
 
 BIG = {"CPU": 8.0, "memory": 5000.0 * MIB, "object_store_memory": 100.0 * MIB}
 SMALL = {"CPU": 1.0, "memory": 9000.0 * MIB, "object_store_memory": 100.0 * MIB}
@@ -131,6 +137,17 @@ def test_needs_add_up_by_model(tmp_path: Path) -> None:
     assert towers == Needs(("towers",), memory=1027 * MIB)
     assert together([MEDIA, towers, OCR, towers]) == Needs(("towers", "OCR"), memory=towers.memory + OCR.memory)
     assert together([MEDIA, MEDIA]) == MEDIA
+
+
+def test_where_no_cluster_is_one_line_says_so(corpora: Any, tmp_path: Path) -> None:
+    """Within seconds, and as the command's exit code 2: a process of its own, for Ray is started once in each."""
+    address = f"127.0.0.1:{free_port()}"
+    recipe = sft_corpus.write(tmp_path / "rows", sft_corpus.problems(corpora), "sft")
+    command = [sys.executable, str(JOB), str(recipe), "--out", str(tmp_path / "run"), "--runner", "ray"]
+    environment = os.environ | {"RAY_ADDRESS": address}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(f"RAY_ADDRESS={address}: no cluster to be reached there .*refused.*\n", done.stderr)
 
 
 def stored(ray: Any) -> int:
