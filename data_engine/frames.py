@@ -4,8 +4,9 @@
 """
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ class Signals:
 
 
 def write(frames: Iterable[Pixels], key: str, fps: float, path: Path) -> int:
-    """Keeps RGB frames [H, W, 3] that come `fps` a second; how many they were. Nothing appears if reading them fails."""
+    """Keeps RGB frames [H, W, 3] that come `fps` a second; how many there were. A fault leaves no file."""
     count, before = 0, None
     rows: list[tuple[object, ...]] = []
     with incoming(path) as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
@@ -68,7 +69,9 @@ def write(frames: Iterable[Pixels], key: str, fps: float, path: Path) -> int:
 
 def _table(rows: list[tuple[object, ...]]) -> pa.Table:
     columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
-    return pa.table([pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+    return pa.table(
+        [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
+    )
 
 
 def frame_hash(pixels: Pixels) -> int:
@@ -105,22 +108,36 @@ def _signals(path: Path) -> Signals:
 
 def jpegs(path: Path, start: float | None, end: float | None) -> list[bytes]:
     """The frames of a span, its end excluded: only groups that hold some are read. Raises FileNotFoundError."""
-    first, last = (start or 0.0) - 1e-6, float("inf") if end is None else end - 1e-6
-    found: list[bytes] = pq.read_table(
-        path, columns=["jpeg"], filters=[("time", ">=", first), ("time", "<", last)], memory_map=True
-    )["jpeg"].to_pylist()
-    return found
+    times, edges = _times(path)
+    low = int(np.searchsorted(times, (start or 0.0) - 1e-6))
+    return _slice(path, edges, low, len(times) if end is None else int(np.searchsorted(times, end - 1e-6)))
 
 
 def jpeg_at(path: Path, time: float) -> bytes:
     """The frame nearest to a time; of two equally near the earlier. Raises FileNotFoundError."""
-    times = signals(path).time
-    nearest = float(times[int(np.argmin(np.abs(times - time)))])
-    return jpegs(path, nearest, nearest + 1e-4)[0]
+    times, edges = _times(path)
+    nearest = int(np.argmin(np.abs(times - time)))
+    return _slice(path, edges, nearest, nearest + 1)[0]
 
 
-def each(path: Path) -> Iterator[tuple[float, bytes]]:
-    """(time, JPEG) of every frame, one group at a time in memory."""
+def _slice(path: Path, edges: list[int], low: int, high: int) -> list[bytes]:
+    found: list[bytes] = []
+    for group, (first, last) in enumerate(pairwise(edges)):
+        if first < high and low < last:
+            found += _group(path, group)[max(0, low - first) : high - first]
+    return found
+
+
+@functools.lru_cache(maxsize=16)
+def _times(path: Path) -> tuple[npt.NDArray[np.float64], list[int]]:
+    """The times of all frames, and the numbers of the frames at which groups begin, with the end."""
     with pq.ParquetFile(path) as file:
-        for group in file.iter_batches(batch_size=_GROUP, columns=["time", "jpeg"]):
-            yield from zip(group["time"].to_pylist(), group["jpeg"].to_pylist(), strict=True)
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        return file.read(columns=["time"])["time"].to_numpy(), list(accumulate(sizes, initial=0))
+
+
+@functools.lru_cache(maxsize=16)
+def _group(path: Path, group: int) -> list[bytes]:
+    with pq.ParquetFile(path) as file:
+        found: list[bytes] = file.read_row_group(group, columns=["jpeg"])["jpeg"].to_pylist()
+        return found

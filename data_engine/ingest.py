@@ -29,10 +29,12 @@ FORMATS = (
     "pdf",
     "pdf_pages",
     "queue",
+    "release",
     "tables",
     "text",
     "urls",
     "video_truth",
+    "videos",
     "webdataset",
 )
 

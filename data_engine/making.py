@@ -87,6 +87,9 @@ class Keep(Maker):
 # The recipe's names for makers, and where they are: loaded only if named.
 MAKERS: Mapping[str, str] = {
     "keep": "data_engine.making.Keep",
+    "shots": "data_engine.makers.shots.Shots",
+    "frame_text": "data_engine.makers.frame_text.FrameText",
+    "segments": "data_engine.makers.segments.Segments",
 }
 Stage = Sequence[tuple[str, Maker]]
 

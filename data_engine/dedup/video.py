@@ -19,6 +19,7 @@ from data_engine.curation import Curation
 from data_engine.dedup.hamming import near_pairs, ones
 from data_engine.dedup.rows import Drops, Rows
 from data_engine.describe import owners
+from data_engine.seen_clips import CLIP
 from strict_yaml import Strict
 
 Ints = npt.NDArray[np.int64]
@@ -71,7 +72,7 @@ def find(rows: Rows, config: Video, this: Curation, folder: Path) -> Drops:  # n
 def clips_of(rows: Rows) -> Clips:
     """All clips that rows still kept show."""
     numbers, column = rows.column("clips")
-    flat = column.combine_chunks().flatten() if len(column) else pa.array([], _CLIP)
+    flat = column.combine_chunks().flatten() if len(column) else pa.array([], CLIP)
     row = numbers[owners(column)] if len(column) else np.empty(0, np.int64)
     keys = pc.dictionary_encode(pc.struct_field(flat, "key")).indices.to_numpy(zero_copy_only=False).astype(np.int64)
     begins = pc.fill_null(pc.struct_field(flat, "start"), 0.0).to_numpy(zero_copy_only=False)
@@ -85,24 +86,18 @@ def clips_of(rows: Rows) -> Clips:
     return Clips(keys[first], begins[first], ends[first], values, start, row, clip.ravel().astype(np.int64))
 
 
-_CLIP = pa.struct(
-    [("key", pa.string()), ("start", pa.float64()), ("end", pa.float64()), ("hashes", pa.list_(pa.uint64()))]
-)
-
-
 def containments(clips: Clips, config: Video) -> tuple[Ints, Ints]:
     """(held, holder): pairs of clips of which the first is within the second; of two alike both ways."""
     found = [_overlapping(clips, config.min_cover)]
     for pairs in _candidates(clips, config.max_hamming):
-        other_file = clips.file[pairs[:, 0]] != clips.file[pairs[:, 1]]
-        pairs = pairs[other_file]
+        others = pairs[clips.file[pairs[:, 0]] != clips.file[pairs[:, 1]]]
         sure = _held(
-            *(clips.hashes, clips.start, pairs[:, 0], pairs[:, 1]),
+            *(clips.hashes, clips.start, others[:, 0], others[:, 1]),
             *(config.max_hamming, config.min_share, config.min_cover, config.min_frames),
         )
-        found.append(pairs[sure])
-    pairs = np.unique(np.concatenate(found), axis=0)
-    return pairs[:, 0], pairs[:, 1]
+        found.append(others[sure])
+    whole = np.unique(np.concatenate(found), axis=0)
+    return whole[:, 0], whole[:, 1]
 
 
 def _overlapping(clips: Clips, min_cover: float) -> Ints:
@@ -179,7 +174,10 @@ def _expand(pairs, start, of, count):  # type: ignore[no-untyped-def]
 def _held(hashes, start, first, second, radius, min_share, min_cover, min_frames):  # type: ignore[no-untyped-def]
     found = np.zeros(len(first), np.bool_)
     for pair in range(len(first)):
-        a, b = hashes[start[first[pair]] : start[first[pair] + 1]], hashes[start[second[pair]] : start[second[pair] + 1]]
+        a, b = (
+            hashes[start[first[pair]] : start[first[pair] + 1]],
+            hashes[start[second[pair]] : start[second[pair] + 1]],
+        )
         bound = _SLACK + _STEP * max(_own_step(a), _own_step(b))
         need = max(1, int(np.ceil(min_cover * len(a) - 1e-9)))
         for offset in range(need - len(a), len(b) - need + 1):
@@ -226,9 +224,7 @@ def _walk(clips: Clips, held: Ints, holder: Ints, first_new: int) -> tuple[Ints,
     of_row = np.searchsorted(inverse[by_row], np.arange(len(rows) + 1))
     by_clip = np.argsort(held, kind="stable")
     of_clip = np.searchsorted(held[by_clip], np.arange(len(clips) + 1))
-    dropped, keeper = _drop(
-        order, rows, of_row, clips.shown[by_row], of_clip, holder[by_clip], first_new, len(clips)
-    )
+    dropped, keeper = _drop(order, rows, of_row, clips.shown[by_row], of_clip, holder[by_clip], first_new, len(clips))
     return dropped, keeper
 
 

@@ -16,7 +16,15 @@ from data_engine.media import MediaStore
 from data_engine.recipe import Source
 from data_engine.sample import Sample, assistant, document
 from data_engine.sources import records
-from data_engine.sources.common import Quarantined, RecordError, bring, clean_text, parse_options, quarantining, store_at
+from data_engine.sources.common import (
+    Quarantined,
+    RecordError,
+    bring,
+    clean_text,
+    parse_options,
+    quarantining,
+    store_at,
+)
 from strict_yaml import Strict
 
 COLUMNS = (*samples.SCHEMA.names, "caption")

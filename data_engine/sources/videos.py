@@ -1,7 +1,7 @@
 """A folder of videos, one sample each: the video alone, or with the words that lie beside it.
 
-Beside `walk.mp4`, `walk.txt` is a caption and `walk.srt` or `walk.vtt` the words spoken in it. A video without either is
-a document of the video alone: nothing to train on yet, but what makers cut and captioners tell of (docs/videos.md).
+Beside `walk.mp4`, `walk.txt` is a caption and `walk.srt` or `walk.vtt` the words spoken in it. A video without either
+is a document of the video alone: nothing to train on yet, but what makers cut and captioners tell of (docs/videos.md).
 """
 
 import re
