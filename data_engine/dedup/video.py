@@ -182,7 +182,9 @@ def _held(hashes, start, first, second, radius, min_share, min_cover, min_frames
         need = max(1, int(np.ceil(min_cover * len(a) - 1e-9)))
         for offset in range(need - len(a), len(b) - need + 1):
             low, high = max(0, -offset), min(len(a), len(b) - offset)
-            if _same(a[low:high], b[low + offset : high + offset], radius, min_share, min_frames, bound):
+            if high - low >= need and _same(
+                a[low:high], b[low + offset : high + offset], radius, min_share, min_frames, bound
+            ):
                 found[pair] = True
                 break
     return found

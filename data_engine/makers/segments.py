@@ -1,10 +1,11 @@
 """Event segments of films for temporal grounding: shots merged to events of a useful length, repeated ones left out.
 
-Steps 1 and 2 of the report's temporal grounding (Keye-VL-1.5, section 4; TEMPURA, arXiv 2505.01583), as far as they need
+Steps 1 and 2 of temporal grounding (Keye-VL-1.5 report, grounding data; TEMPURA, arXiv 2505.01583) as far as they need
 no teacher: captions and questions are put upon these segments elsewhere. `timeline` writes captioned segments as text.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -91,7 +92,7 @@ def merged(shots: Sequence[Span], min_seconds: float, max_seconds: float) -> lis
     for start, end in joined:
         parts = max(1, -int(-(end - start) // max_seconds))
         edges = [round(start + (end - start) * place / parts, 1) for place in range(parts + 1)]
-        events += [(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+        events += [(a, b) for a, b in pairwise(edges) if b > a]
     return events
 
 
@@ -127,7 +128,5 @@ def faults(text: str, seconds: float) -> list[str]:
     wrong = [fault.kind for fault in found]
     wrong += [] if clips else ["no clip times"]
     wrong += ["clip without a caption" for clip in clips if not clip.caption]
-    wrong += [
-        f"clip ends at {clip.end:g} s, the video at {seconds:.1f} s" for clip in clips if clip.end > seconds + 0.1
-    ]
-    return wrong
+    beyond = [clip for clip in clips if clip.end > seconds + 0.1]
+    return wrong + [f"clip ends at {clip.end:g} s, the video at {seconds:.1f} s" for clip in beyond]
