@@ -44,7 +44,9 @@ def run_corpus(this: Curation, corpus: Corpus) -> Chain:
     operators = judge.build(judge.specs_of(this.recipe, corpus))
     labelled = _label(this, corpus, shown, probed) if any("ocr" in name for name, _ in operators) else None
     found = labelled or shown
-    sight = Sight(found.table("samples"), probed.folder, labelled.table("ocr") if labelled else None, this.store)
+    readings = labelled.table("ocr") if labelled else None
+    footage = this.recipe.target == "samples"
+    sight = Sight(found.table("samples"), probed.folder, readings, this.store, footage=footage)
     topics = _taxonomy(this, corpus, found, operators)
     measured = _measure(this, corpus, operators, sight, [found, probed], topics)
     decided = _decide(this, corpus, operators, measured)
@@ -229,7 +231,7 @@ def _measure(
     measuring = _with_topics(plain, topics) if topics else plain
     work = functools.partial(judge.measure_partition, operators=measuring, sight=sight)
     inputs = [*inputs, *filter(None, [topics])]
-    return _measure_step(this, corpus, "measure", "measures", plain, work, "spark", inputs)
+    return _measure_step(this, corpus, "measure", "measures", plain, work, "spark", inputs, sight.footage)
 
 
 def _measure_step(
@@ -241,6 +243,7 @@ def _measure_step(
     work: Work,
     usual: RunnerName,
     inputs: Sequence[StepResult],
+    footage: bool = False,
 ) -> StepResult:
     def build(folder: Path) -> Counts:
         parts = tables.parts(inputs[0].table("samples"))
@@ -250,7 +253,7 @@ def _measure_step(
 
     return this.run.step(
         f"{name}.{corpus.corpus}",
-        config=judge.measured_config(operators),
+        config=[*judge.measured_config(operators), *(["footage"] if footage else [])],
         inputs=inputs,
         code=("data_engine.judge", "data_engine.describe", *_modules_of(operators)),
         build=build,

@@ -1,6 +1,5 @@
 """Spans of videos played one after the other, as sampled frames labelled slow or fast."""
 
-import functools
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
+from data_engine import frames
 from data_engine.media import MediaError, encode_jpeg
 from data_engine.sample import Media
 from model.slow_fast import label_frames
@@ -30,42 +29,34 @@ class Clip:
     width: int
 
 
-@functools.lru_cache(maxsize=4)
-def _frames(path: Path) -> tuple[list[float], list[bytes]]:
-    table = pq.read_table(path, columns=["time", "jpeg"])
-    return table["time"].to_pylist(), table["jpeg"].to_pylist()
-
-
-def times(frames: Path, media: Media) -> list[float]:
+def times(folder: Path, media: Media) -> list[float]:
     """The times of a film's kept frames between `start` and `end`, in seconds of the film.
 
     Raises MediaError where there are none: the film could not be decoded.
     """
-    path = frames / f"{media.key}.parquet"
-    found = pq.read_table(path, columns=["time"])["time"].to_pylist() if path.exists() else []
-    start, end = media.start or 0.0, float("inf") if media.end is None else media.end
-    within = [time for time in found if start - 1e-6 <= time < end - 1e-6]
+    path = folder / f"{media.key}.parquet"
+    if not path.exists():
+        raise MediaError("no frame of it is to be had")
+    within: list[float] = frames.signals(path).between(media.start, media.end).time.tolist()
     if not within:
-        raise MediaError("no frame of it is to be had" if not found else f"no frame between {start} and {end} s")
+        raise MediaError(f"no frame between {media.start} and {media.end} s")
     return within
 
 
-def span(frames: Path, media: Media) -> list[bytes]:
+def span(folder: Path, media: Media) -> list[bytes]:
     """The kept frames of a video between `start` and `end` (seconds, end excluded), or at `start` alone."""
-    times, jpegs = _frames(frames / f"{media.key}.parquet")
+    path = folder / f"{media.key}.parquet"
     if media.kind == "image":
-        nearest = min(range(len(times)), key=lambda index: abs(times[index] - (media.start or 0.0)))
-        return [jpegs[nearest]]
-    start, end = media.start or 0.0, float("inf") if media.end is None else media.end
-    return [jpeg for time, jpeg in zip(times, jpegs, strict=True) if start - 1e-6 <= time < end - 1e-6]
+        return [frames.jpeg_at(path, media.start or 0.0)]
+    return frames.jpegs(path, media.start, media.end)
 
 
-def build(spans: Sequence[Media], frames: Path, *, fps: float, threshold: float) -> Clip:
+def build(spans: Sequence[Media], folder: Path, *, fps: float, threshold: float) -> Clip:
     """The clip that plays `spans` in turn; frames of another shape are fitted into the first one's.
 
     Raises ValueError for a span that holds no frame.
     """
-    found = [span(frames, item) for item in spans]
+    found = [span(folder, item) for item in spans]
     empty = [item for item, jpegs in zip(spans, found, strict=True) if not jpegs]
     if empty:
         raise ValueError(f"video {empty[0].key}: no frame between {empty[0].start} and {empty[0].end} s")

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from data_engine import tables
+from data_engine.seen_clips import seen_clips
 from data_engine.words import MULTIPLIER, mix, text_buffers
 
 Ints = npt.NDArray[np.int64]
@@ -51,6 +52,8 @@ def describe(samples: pa.Table, probe: Path, readings: Path | None = None) -> pa
     }
     columns["content_key"] = content_keys(samples, columns["text"], owner, known["pixel_hash"].take(found))
     columns |= _first_medium(owner, found, known, len(samples))
+    shown = seen_clips(samples["media"], probe / "frames")
+    columns |= {name: pc.coalesce(shown.pop(name), columns[name]) for name in ("duration", "luma", "motion")} | shown
     columns |= _readings(samples["id"], readings)
     for name, column in columns.items():
         samples = samples.append_column(name, column)

@@ -30,12 +30,14 @@ FORMATS = (
     "pdf",
     "pdf_pages",
     "queue",
+    "release",
     "rendered_documents",
     "rendered_text",
     "tables",
     "text",
     "urls",
     "video_truth",
+    "videos",
     "webdataset",
 )
 

@@ -77,6 +77,10 @@ OPERATORS: Mapping[str, type[Operator]] = {
     "perplexity": perplexity.Perplexity,
     "motion": video.Motion,
     "brightness": video.Brightness,
+    "duration": video.Duration,
+    "static": video.Static,
+    "black": video.Black,
+    "text_area": video.TextArea,
 }
 VERDICT_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("id", "source", "origin", "status", "operator", "reason", "route")]
@@ -115,13 +119,17 @@ def measured_config(operators: Sequence[tuple[str, Operator]]) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """Where a corpus's samples are, and what is known of their media: `looked` holds what models saw in them."""
+    """Where a corpus's samples are, and what is known of their media: `looked` holds what models saw in them.
+
+    `footage`: videos without a word about them are samples too; captions are yet to come.
+    """
 
     samples: Path
     probe: Path
     readings: Path | None
     store: Path
     looked: Path | None = None
+    footage: bool = False
 
 
 def measure_partition(units: pa.Table, *, operators: Operators, sight: Sight) -> dict[str, pa.Table]:
@@ -129,6 +137,8 @@ def measure_partition(units: pa.Table, *, operators: Operators, sight: Sight) ->
     batch = _batch(units, sight)
     columns: dict[str, Any] = {name: batch[name] for name in IDENTITY}
     columns["has_target"] = pc.greater(pc.utf8_length(batch["target"]), 0)
+    if sight.footage:
+        columns["has_target"] = pc.or_(columns["has_target"], is_footage(batch))
     columns["control_token"] = pc.match_substring_regex(batch["text"], _CONTROL)
     columns["language"] = text.languages(batch["target"])
     columns |= {name: batch[name] for name in (*FIRST_MEDIUM, *READINGS.names)}
@@ -152,11 +162,16 @@ def look_partition(units: pa.Table, *, operators: Operators, sight: Sight) -> di
     return {"looked": pa.table(seen)}
 
 
-IDENTITY = ("id", "source", "origin", "media_keys", "media_phash", "content_key", "bad_media")
+IDENTITY = ("id", "source", "origin", "media_keys", "media_phash", "clips", "content_key", "bad_media")
 
 
 def _batch(units: pa.Table, sight: Sight) -> pa.Table:
     return describe(pq.read_table(sight.samples / units["part"][0].as_py()), sight.probe, sight.readings)
+
+
+def is_footage(batch: pa.Table) -> pa.Array:
+    """Which samples are a video and nothing else."""
+    return pc.and_(pc.equal(batch["modality"], "video"), pc.equal(pc.utf8_length(batch["text"]), 0))
 
 
 def decide_partition(

@@ -54,23 +54,23 @@ MADE_SCHEMA = pa.schema(
 UNMADE_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "corpus", "source", "maker", "reason")])
 
 ASKED_SCHEMA = pa.schema([("teacher", pa.string()), ("counts", pa.string())])
-REQUESTS = "requests"
-"""The folder of a run where teachers' answers are kept, whatever becomes of the steps that asked for them."""
+CACHE = "cache"
+"""The folder of a run where answers and notes are kept, whatever becomes of the steps that asked for them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What a maker has at hand: the media store; the folder of the films' `frames` and their facts (`media`).
 
-    `teachers` are the recipe's, `requests` the folder of what they answered so far, in this and earlier runs; `counts`
-    is filled with what became of the requests.
+    `cache` outlives steps: what costs much is noted there, above all what the recipe's `teachers` answered so far.
+    `counts` is filled with what became of the requests.
     """
 
     store: Path
+    cache: Path = Path("cache")
     films: Path | None = None
     teachers: tuple[Teacher, ...] = ()
     budget: Budget | None = None
-    requests: Path = Path("requests")
     counts: Counts = field(default_factory=Counts)
 
     def times(self, film: Media) -> list[float]:
@@ -142,12 +142,15 @@ class Keep(Maker):
 # The recipe's names for makers, and where they are: loaded only if named.
 MAKERS: Mapping[str, str] = {
     "captions": "data_engine.makers.captions.Captions",
+    "frame_text": "data_engine.makers.frame_text.FrameText",
     "interleaved_speech": "data_engine.makers.speech.InterleavedSpeech",
     "keep": "data_engine.making.Keep",
     "many_images": "data_engine.makers.many_images.ManyImages",
     "rearrange": "data_engine.makers.rearrange.Rearrange",
-    "traps": "data_engine.makers.traps.Traps",
+    "segments": "data_engine.makers.segments.Segments",
+    "shots": "data_engine.makers.shots.Shots",
     "temporal_questions": "data_engine.makers.temporal.TemporalQuestions",
+    "traps": "data_engine.makers.traps.Traps",
 }
 Stage = Sequence[tuple[str, Maker]]
 
@@ -241,7 +244,7 @@ def _run_stage(
 
     def run(folder: Path) -> RowCounts:
         samples, films = inputs[0].table("samples"), inputs[1].folder if inputs[1:] else None
-        tools = Tools(this.store, films, recipe.teachers, recipe.budget, this.run.out / REQUESTS)
+        tools = Tools(this.store, this.run.out / CACHE, films, recipe.teachers, recipe.budget)
         work = functools.partial(make_partition, stage=stage, samples=samples, tools=tools)
         needs = together(rule.needs for _, rule in stage)
         this.over_parts(f"make {corpus.corpus}", work, tables.parts(samples), folder, usual, needs)

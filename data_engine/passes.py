@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from data_engine import balance, catalog, tables
 from data_engine.curation import Curation
-from data_engine.dedup import decontaminate, exact, minhash, perceptual, semantic
+from data_engine.dedup import decontaminate, exact, minhash, perceptual, semantic, video
 from data_engine.dedup.rows import Drops, Part, Rows
 from data_engine.recipe import Corpus
 from data_engine.step import Counts, StepResult
@@ -21,6 +21,7 @@ from data_engine.step import Counts, StepResult
 PASSES: Mapping[str, Any] = {
     "exact": (exact.Exact, exact.find),
     "perceptual": (perceptual.Perceptual, perceptual.find),
+    "video": (video.Video, video.find),
     "minhash": (minhash.MinHash, minhash.find),
     "semantic": (semantic.Semantic, semantic.find),
     "balance": (balance.Balance, balance.find),

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_engine import image_measures, tables, video
-from data_engine.media import MediaError, MediaStore, decode_image, encode_jpeg, num_frames, open_image
+from data_engine import image_measures, video
+from data_engine.frames import jpeg_at, signals, write
+from data_engine.media import MediaError, MediaStore, decode_image, num_frames, open_image
 from data_engine.recipe import Frames
 from model.visual_tokens import MAX_ASPECT_RATIO
 
@@ -30,7 +31,6 @@ MEDIA_SCHEMA = pa.schema(
     ]
 )
 BAD_SCHEMA = pa.schema([("key", pa.string()), ("reason", pa.string())])
-FRAME_SCHEMA = pa.schema([("key", pa.string()), ("index", pa.int32()), ("time", pa.float64()), ("jpeg", pa.binary())])
 
 
 def probe_partition(table: pa.Table, *, store: Path, frames: Path, config: Frames) -> dict[str, pa.Table]:
@@ -84,17 +84,14 @@ def probe_video(path: Path, key: str, frames: Path, config: Frames) -> dict[str,
     """
     info = video.probe(path)
     _check_shape(*video.fitted(info.width, info.height, config.max_side))
-    jpegs: list[bytes] = []
-    thumbnails = []
     sampled = video.sample_frames(path, info, fps=config.fps, max_side=config.max_side)
-    for pixels in sampled:
-        jpegs.append(encode_jpeg(pixels))
-        thumbnails.append(pixels[::8, ::8])
-    if not jpegs:
+    kept = frames / f"{key}.parquet"
+    count = write(sampled, key, config.fps, kept)
+    if not count:
+        kept.unlink()
         raise MediaError("video holds no frame")
-    middle = image_measures.measure(decode_image(jpegs[len(jpegs) // 2]))
-    rows = [{"key": key, "index": index, "time": index / config.fps, "jpeg": jpeg} for index, jpeg in enumerate(jpegs)]
-    tables.write(pa.Table.from_pylist(rows, schema=FRAME_SCHEMA), frames / f"{key}.parquet")
+    middle = image_measures.measure(decode_image(jpeg_at(kept, count // 2 / config.fps)))
+    seen = signals(kept)
     return {
         **{name: middle[name] for name in ("phash", "pixel_hash", "entropy", "sharpness")},
         "format": info.format,
@@ -102,6 +99,6 @@ def probe_video(path: Path, key: str, frames: Path, config: Frames) -> dict[str,
         "height": info.height,
         "duration": info.duration,
         "fps": info.fps,
-        "luma": float(np.mean([thumbnail.mean() for thumbnail in thumbnails])),
-        "motion": video.motion(thumbnails),
+        "luma": float(seen.luma.mean()),
+        "motion": float(np.nanmean(seen.motion)) if count > 1 else 0.0,
     }

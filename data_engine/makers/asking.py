@@ -25,7 +25,7 @@ def replies(
         pool,
         requests,
         pictures=tools.pictures(),
-        cache=Cache.at(tools.requests),
+        cache=Cache.at(tools.cache / "answers"),
         budget=tools.budget,
         parse=parse,
         counts=tools.counts,

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from data_engine.grounding import Clip, render
+from data_engine.grounding import Clip
 from data_engine.makers.asking import refused, replies
 from data_engine.makers.captions import caption
+from data_engine.makers.segments import timeline
 from data_engine.makers.speech import film_of
 from data_engine.making import Made, Maker, Outcome, Tools, Unmade, derived
 from data_engine.sample import Media, Message, Part, Sample, assistant, user
@@ -122,7 +123,7 @@ class TemporalQuestions(Maker):
 
 
 def _told(event: Event) -> str:
-    return render([Clip(round(event.start, 1), round(event.end, 1), event.words)]).strip()
+    return timeline([Clip(event.start, event.end, event.words)]).strip()
 
 
 def _outcome(window: Sequence[Event], event: Event, reply: Answer | Failure, task: str, answer: str) -> Outcome:

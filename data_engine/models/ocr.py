@@ -12,13 +12,15 @@ import numpy.typing as npt
 class OcrResult:
     """Lines in reading order joined by newlines, their mean confidence (0 to 1; None: no text), and how many.
 
-    `boxes`: per line x1, y1, x2, y2 in pixels, the upright rectangle around the line's four corners.
+    `boxes`: per line x1, y1, x2, y2 in pixels, the upright rectangle around the line's four corners; `scores`: its
+    confidence.
     """
 
     text: str
     score: float | None
     num_lines: int
     boxes: tuple[tuple[float, float, float, float], ...] = ()
+    scores: tuple[float, ...] = ()
 
 
 @functools.cache
@@ -42,7 +44,8 @@ def read_text(pixels: npt.NDArray[np.uint8]) -> OcrResult:
         return OcrResult("", None, 0)
     scores = [float(score) for score in result.scores]
     text = "\n".join(" ".join(line.splitlines()) for line in result.txts)
-    return OcrResult(text, sum(scores) / len(scores), len(result.txts), tuple(map(_upright, result.boxes)))
+    boxes = tuple(map(_upright, result.boxes))
+    return OcrResult(text, sum(scores) / len(scores), len(result.txts), boxes, tuple(scores))
 
 
 def _upright(corners: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:

@@ -8,7 +8,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
+from pydantic import Field
 
+from data_engine import glimpses
 from data_engine.media import MediaStore
 from data_engine.models import safety
 from data_engine.operators.base import Operator, reasons
@@ -16,15 +18,20 @@ from data_engine.operators.image_text import open_image
 from data_engine.runners.needs import SAFETY, Needs
 
 Pixels = npt.NDArray[np.uint8]
+_SIDE = 448
+"""Pixels of the longer side of the frames that are judged: the model looks at 224."""
 BLOCKS = 6
 """Blocks across the shorter side of a region that is made unrecognisable."""
 
 
 class Safety(Operator):
-    """Drops samples with an unsafe image, by the safety model: the greatest score of a sample's images, 0 to 1."""
+    """Drops samples with an unsafe picture, by the safety model: the greatest score of a sample's images, and of
+    `frames` frames of every span of a video, 0 to 1."""
 
     needs_media: ClassVar[bool] = True
     looks_at: ClassVar[tuple[str, ...]] = ("unsafe",)
+    measured_by: ClassVar[tuple[str, ...]] = ("frames",)
+    frames: int = Field(default=3, ge=1)
     max_unsafe: float = 0.5
 
     def require(self) -> None:
@@ -38,8 +45,10 @@ class Safety(Operator):
             [picture["key"] for picture in row or () if _is_image(picture)] for row in batch["pictures"].to_pylist()
         ]
         scores = _scores(list(dict.fromkeys(key for row in rows for key in row)), store)
-        found = [max((scores[key] for key in row if key in scores), default=None) for row in rows]
-        return {"unsafe": pa.array(found, pa.float64())}
+        found = [[scores[key] for key in row if key in scores] for row in rows]
+        for place, media in enumerate(batch["media"].to_pylist()):
+            found[place] += safety.scores(list(glimpses.of_sample(media, store, self.frames, _SIDE)))
+        return {"unsafe": pa.array([max(row, default=None) for row in found], pa.float64())}
 
     def decide(self, measures: pa.Table) -> pa.Array:
         return reasons((pc.greater(measures["unsafe"], self.max_unsafe), "unsafe image"))

@@ -17,7 +17,15 @@ from data_engine.media import MediaStore
 from data_engine.recipe import Source
 from data_engine.sample import Sample, told_anew
 from data_engine.sources import records
-from data_engine.sources.common import Quarantined, RecordError, clean_text, parse_options, quarantining
+from data_engine.sources.common import (
+    Quarantined,
+    RecordError,
+    bring,
+    clean_text,
+    parse_options,
+    quarantining,
+    store_at,
+)
 from strict_yaml import Strict
 
 COLUMNS = (*samples.SCHEMA.names, "caption")
@@ -43,7 +51,7 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """A sample per row; rows without a caption, or whose pictures are not there, are quarantined."""
     options = parse_options(QueueOptions, source.options, "queue")
-    held = MediaStore(_store(options.media))
+    held = MediaStore(store_at(options.media))
     for where, row in records.rows(root, unit, COLUMNS):
         if isinstance(row, RecordError):
             yield row.at(corpus, where)
@@ -52,10 +60,6 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
             yield _sample(row, corpus, source, held, store, captioned=options.captioned)
         except RecordError as error:
             yield error.at(corpus, where)
-
-
-def _store(address: str) -> Any:
-    return address if "://" in address else Path(address).expanduser()
 
 
 def _sample(
@@ -70,7 +74,7 @@ def _sample(
     except (KeyError, TypeError, ValueError) as error:
         raise RecordError("id", f"not a row of a queue: {error}") from error
     for item in old.media:
-        _bring(item.key, held, store)
+        bring(item.key, held, store)
     return dataclasses.replace(
         old,
         corpus=corpus,
@@ -81,15 +85,3 @@ def _sample(
         trials=(),
         id="",
     )
-
-
-def _bring(key: str, held: MediaStore, store: MediaStore) -> None:
-    """Raises RecordError where the store has no such medium or another under its name."""
-    try:
-        if store.has(key):
-            return
-        found = store.put_file(held.local(key))
-    except (OSError, ValueError) as error:
-        raise RecordError("media", f"{key[:16]}…: not in the store that options.media names") from error
-    if found != key:
-        raise RecordError("media", f"{key[:16]}…: its file has other content")

@@ -22,8 +22,9 @@ from data_engine.sources.common import (
     parse_options,
     path_of,
 )
-from data_engine.synthesis.video_truth import NEED_TWO_FILMS, TASKS, Cut, Film, seconds_needed
+from data_engine.synthesis.video_truth import NEED_TWO_FILMS, TASKS, Cut, Film, seconds_needed, unlike
 from data_engine.synthesis.wording import LANGUAGES, Language
+from data_engine.twins import with_twins
 from strict_yaml import Strict
 
 UNIT_TASKS = 50
@@ -36,8 +37,8 @@ class VideoTruthOptions(Strict):
     `clip_seconds`: the shortest and the longest clip. `num`: how many of each task.
     """
 
-    num: dict[Literal["frame_order", "splice_time", "which_clip", "which_first"], int] = Field(
-        default={"frame_order": 100, "splice_time": 100, "which_clip": 100, "which_first": 100}
+    num: dict[Literal["frame_order", "splice_time", "which_clip", "which_first", "video_match"], int] = Field(
+        default={"frame_order": 100, "splice_time": 100, "which_clip": 100, "which_first": 100, "video_match": 100}
     )
     names: dict[str, dict[Language, str]] = Field(default_factory=dict)
     fps: float = Field(default=2.0, gt=0)
@@ -97,6 +98,10 @@ def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) 
             Film(store.put_file(path_of(root, name)), seconds, options.names.get(name, {}))
             for name, seconds in good.items()
         ]
+        films = with_twins(films, store) if task == "video_match" else films
+        if task == "video_match" and not any(unlike(film, films) for film in films):
+            yield Quarantined(corpus, unit, "video", "all usable videos show the same pictures")
+            return
         for index in range(*map(int, span.split("-"))):
             rng = random.Random(f"{options.seed}/{task}/{index}")
             language = options.languages[index % len(options.languages)]

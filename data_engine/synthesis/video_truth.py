@@ -19,11 +19,13 @@ LETTERS = "ABCD"
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """A video to cut from: its key in the store, its usable seconds, and what it is called, by language."""
+    """A video to cut from: its key in the store, its usable seconds, what it is called, by language, and the keys of
+    films that show the same pictures."""
 
     key: str
     seconds: float
     names: dict[Language, str]
+    twins: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +109,45 @@ def which_first(rng: random.Random, films: Sequence[Film], cut: Cut, language: L
     return (message, assistant(LETTERS[shown.index(early)])), media
 
 
+def unlike(film: Film, films: Sequence[Film]) -> list[Film]:
+    """The films that show none of the same pictures."""
+    return [other for other in films if other.key != film.key and other.key not in film.twins]
+
+
+def video_match(rng: random.Random, films: Sequence[Film], cut: Cut, language: Language) -> Task:
+    """Two clips of one film and some candidates; the answer is the letter of the one cut from near them.
+
+    The three lie within three times `longest` and share no frame; every other candidate is of another film that shows
+    none of the same pictures (`unlike`): some film must have such.
+    """
+    film = _film(rng, [film for film in films if unlike(film, films)])
+    others = unlike(film, films)
+    window, length = cut.ticks(seconds_needed(cut)), _clip_ticks(rng, cut) // 2
+    offsets = [
+        value + index * length for index, value in enumerate(sorted(rng.choices(range(window - 3 * length), k=3)))
+    ]
+    start = rng.randint(0, cut.ticks(film.seconds) - window)
+    near = [_span(film, start + offset, length, cut) for offset in rng.sample(offsets, k=3)]
+    chosen = rng.sample(others, k=min(len(LETTERS) - 1, len(others)))
+    candidates = [near[2], *(_any_span(rng, other, length, cut) for other in chosen)]
+    rng.shuffle(candidates)
+    media = (*near[:2], *candidates)
+    parts: list[Part | str] = [wording.GIVEN[language], Part("video", media=(0,)), Part("video", media=(1,))]
+    parts.append("\n" + wording.CANDIDATES[language])
+    for index in range(len(candidates)):
+        parts += [f"\n{LETTERS[index]}: ", Part("video", media=(index + 2,))]
+    message = user(*parts, "\n" + rng.choice(wording.VIDEO_MATCH[language]))
+    return (message, assistant(LETTERS[candidates.index(near[2])])), media
+
+
 TASKS: dict[str, Maker] = {
     "frame_order": frame_order,
     "splice_time": splice_time,
     "which_clip": which_clip,
     "which_first": which_first,
+    "video_match": video_match,
 }
-NEED_TWO_FILMS = frozenset({"splice_time", "which_clip"})
+NEED_TWO_FILMS = frozenset({"splice_time", "which_clip", "video_match"})
 
 
 def _film(rng: random.Random, films: Sequence[Film]) -> Film:

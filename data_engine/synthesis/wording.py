@@ -53,6 +53,44 @@ WHICH_FIRST: dict[Language, tuple[str, ...]] = {
         "同一部影片的两段，先放映的是哪一段？",
     ),
 }
+TEXT_AT: dict[Language, tuple[str, ...]] = {
+    "en": (
+        "What text is shown at {time} s?",
+        "Read what is written in the picture at second {time}.",
+        "Which words can be seen at {time} s? Write them down line by line.",
+    ),
+    "zh": (
+        "第 {time} 秒时画面上显示的文字是什么？",
+        "请读出 {time} 秒处画面中的文字。",
+        "{time} 秒时能看到哪些文字？请逐行写出。",
+    ),
+}
+TEXT_WHEN: dict[Language, tuple[str, ...]] = {
+    "en": (
+        "When does the text “{text}” appear?",
+        "From when to when can “{text}” be read in the video?",
+        "Give the time span in which the words “{text}” are on screen.",
+    ),
+    "zh": (
+        "文字“{text}”在什么时候出现？",
+        "视频中从几秒到几秒可以看到“{text}”？",
+        "请给出画面上显示“{text}”的时间段。",
+    ),
+}
+VIDEO_MATCH: dict[Language, tuple[str, ...]] = {
+    "en": (
+        "Which of these clips belongs with the first two?",
+        "The first two clips are of one recording. Which candidate is from the same one?",
+        "Choose the clip that is most closely related to the two given ones.",
+    ),
+    "zh": (
+        "下面哪个片段与前两个片段关系最密切？",
+        "前两个片段出自同一段录像。哪个候选片段也出自它？",
+        "请选出与给定的两个片段最相关的一个。",
+    ),
+}
+GIVEN: dict[Language, str] = {"en": "Given: ", "zh": "给定："}
+CANDIDATES: dict[Language, str] = {"en": "Candidates: ", "zh": "候选："}
 OR: dict[Language, str] = {"en": " or ", "zh": "还是"}
 END: dict[Language, str] = {"en": ".", "zh": "。"}
 

@@ -71,6 +71,9 @@ def derive(sample: Sample, names: dict[str, dict[str, str]]) -> str:
     if sample.task == "which_first":
         first, second = sample.media
         return "A" if first.end <= second.start else "B"  # type: ignore[operator]
+    if sample.task == "video_match":
+        (near,) = [n for n, item in enumerate(sample.media[2:]) if item.key == sample.media[0].key]
+        return "ABCD"[near]
     shown = played(sample.media)
     if sample.task == "splice_time":
         (change,) = [n for n, (a, b) in enumerate(pairwise(shown), start=1) if a[0] != b[0]]
@@ -124,6 +127,12 @@ def test_references_lie_on_the_grid_inside_the_films(tasks):
         elif sample.task == "which_first":
             a, b = sorted(sample.media, key=lambda media: media.start or 0)
             assert b.start - a.end >= 6  # type: ignore[operator]
+        elif sample.task == "video_match":
+            near = sorted(m.start or 0 for m in sample.media if m.key == sample.media[0].key)
+            length = sample.media[0].end - sample.media[0].start  # type: ignore[operator]
+            assert len(near) == 3 and min(np.diff(near)) >= length and near[-1] + length - near[0] <= 18
+            assert sample.media[0].key == sample.media[1].key
+            assert len({media.key for media in sample.media[2:]}) == len(sample.media) - 2 == 3
         else:
             times = sorted(media.start or 0 for media in sample.media)
             assert min(np.diff(times)) >= 1.5 and times[-1] - times[0] < 18
@@ -140,6 +149,7 @@ def test_no_answer_can_be_guessed_from_the_task(tasks):
     answers = {task: Counter(s.messages[1].text for s in tasks if s.task == task) for task in video_truth.TASKS}
     assert len(answers["frame_order"]) == 24
     assert 35 <= answers["which_first"]["A"] <= 65
+    assert len(answers["video_match"]) == 3 and max(answers["video_match"].values()) <= 50
     assert max(answers["splice_time"].values()) <= 25 and max(answers["which_clip"].values()) <= 40
 
 
@@ -183,6 +193,24 @@ def test_damaged_videos_are_left_out_and_told(corpora, films, tmp_path, store):
     assert "3.0 s long" in reasons["short.mp4"] or "2.8 s long" in reasons["short.mp4"]
 
 
+def test_copies_of_a_film_are_no_wrong_candidates(corpora, tmp_path, store):
+    """A re-encoded piece of the street would be a second right answer: it is never put beside the street."""
+    for name, start in (("bbb_5min.mp4", 60), ("vtest.avi", 0)):
+        cut = ffmpeg.input(str(corpora / "video" / name), ss=start, t=40)
+        cut.output(str(tmp_path / name), c="copy", an=None, loglevel="error").run()
+    piece = ffmpeg.input(str(tmp_path / "vtest.avi"), ss=8, t=22)
+    piece.output(str(tmp_path / "piece.mp4"), vf="scale=320:-2", loglevel="error").run()
+    good, bad = make(tmp_path, store, num={"video_match": 30})
+    film, street, copy = (store.put_file(tmp_path / name) for name in ("bbb_5min.mp4", "vtest.avi", "piece.mp4"))
+    shown = [{media.key for media in sample.media} for sample in good]
+    assert len(good) == 30 and not bad and not any({street, copy} <= keys for keys in shown if film not in keys)
+    asked = {sample.media[0].key: keys for sample, keys in zip(good, shown, strict=True)}
+    assert asked[street] == {street, film} and asked[copy] == {copy, film}
+    (tmp_path / "bbb_5min.mp4").unlink()
+    alone, told = make(tmp_path, store, num={"video_match": 3})
+    assert not alone and "same pictures" in told[0].reason
+
+
 def test_one_film_gives_the_tasks_of_one_film(films, store):
     good, bad = make(films / "red.mp4", store, num={"frame_order": 3, "splice_time": 3, "which_first": 3})
     assert Counter(sample.task for sample in good) == {"frame_order": 3, "which_first": 3}
@@ -195,7 +223,7 @@ def test_the_real_films_are_cut(corpora, store):
     names = {"bbb_5min.mp4": {"en": "the film", "zh": "动画片"}, "vtest.avi": {"en": "the street", "zh": "街道"}}
     good, bad = make(corpora / "video", store, names=names, clip_seconds=[6, 8])
     keys = {store.put_file(root / name): called for name, called in names.items()}
-    assert bad == [] and len(good) == 400
+    assert bad == [] and len(good) == 500
     assert all(sample.messages[1].text == derive(sample, keys) for sample in good)
 
 
