@@ -51,7 +51,7 @@ MADE_SCHEMA = pa.schema(
     ]
 )
 
-UNMADE_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "corpus", "source", "maker", "reason")])
+UNMADE_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "source", "maker", "reason")])
 
 ASKED_SCHEMA = pa.schema([("teacher", pa.string()), ("counts", pa.string())])
 CACHE = "cache"
@@ -293,7 +293,7 @@ def asked_table(counts: Counts) -> dict[str, pa.Table]:
 
 def _left(name: str, item: Unmade) -> dict[str, str]:
     one = item.sample
-    return {"id": one.id, "corpus": one.corpus, "source": one.source, "maker": name, "reason": item.reason}
+    return {"id": one.id, "source": one.source, "maker": name, "reason": item.reason}
 
 
 def told(made: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
