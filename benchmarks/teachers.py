@@ -244,7 +244,7 @@ def caches(num_answers: int = 20_000) -> None:
         assert opened.get(keys[7])
     print(f"\n{'cache':<18}{'answers kept/s':>16}")
     print(
-        f"{'lines of a file':<18}{num_answers / appended:>16.0f}   ({num_answers / reading:.0f} a second read at the start)"
+        f"{'lines of a file':<18}{num_answers / appended:>16.0f}   (read at the start: {num_answers / reading:.0f}/s)"
     )
     print(f"{'rows of SQLite':<18}{num_answers / inserted:>16.0f}")
 

@@ -64,8 +64,9 @@ def _png_chunks(data: bytes) -> Iterator[bytes]:
         at += 12 + int.from_bytes(data[at : at + 4], "big")
 
 
-def data_url(data: bytes, max_side: int | None) -> str:
-    """A data URL of the picture: as it is where that is enough, else its canonical decode (as PNG, if it was no JPEG).
+def data_url(data: bytes, max_side: int | None) -> tuple[bytes, bytes]:
+    """Head and content of the picture's data URL: as it is where that is enough, else its canonical decode (as PNG, if
+    it was no JPEG).
 
     Raises MediaError.
     """
@@ -73,7 +74,7 @@ def data_url(data: bytes, max_side: int | None) -> str:
     if max_side is not None or not is_plain(data):
         pixels = shrink(decode_image(data), max_side)
         data = encode_jpeg(pixels, quality=95) if is_jpeg else _png(pixels)
-    return f"data:image/{'jpeg' if is_jpeg else 'png'};base64,{base64.b64encode(data).decode()}"
+    return b"data:image/jpeg;base64," if is_jpeg else b"data:image/png;base64,", base64.b64encode(data)
 
 
 def _png(pixels: npt.NDArray[np.uint8]) -> bytes:

@@ -21,6 +21,8 @@ from data_engine.teachers.request import Image, Request, Token
 
 MAX_REPLY = 64 << 20
 SHOWN = 200
+_PLACE = b"picture-%b" % os.urandom(16).hex().encode()
+"""Stands for a picture while the rest of a body is written: its megabytes are copied once, at the end."""
 STOPPING = {
     401: "the server refuses the key; check the variable that key_env names",
     402: "the account is out of money",
@@ -85,32 +87,44 @@ class Remote:
 
     async def _body(self, request: Request, seed: int, temperature: float) -> bytes:
         messages: list[dict[str, Any]] = [{"role": "system", "content": request.system}] if request.system else []
+        shown: list[Image] = []
         for turn in request.turns:
             if len(turn.parts) == 1 and isinstance(turn.parts[0], str):
                 messages.append({"role": turn.role, "content": turn.parts[0]})
             else:
-                messages.append({"role": turn.role, "content": [await self._part(part) for part in turn.parts]})
+                messages.append({"role": turn.role, "content": [_part(part) for part in turn.parts]})
+                shown += [part for part in turn.parts if isinstance(part, Image)]
         body = {
             "model": self._teacher.model, "messages": messages, "temperature": temperature, "seed": seed,
             "max_tokens": self._teacher.max_tokens if request.max_tokens is None else request.max_tokens,
         }  # fmt: skip
-        return orjson.dumps(body | {"logprobs": True} if request.logprobs else body)
+        written = orjson.dumps(body | {"logprobs": True} if request.logprobs else body)
+        if not shown:
+            return written
+        pieces = written.split(_PLACE)
+        for place, image in enumerate(shown):
+            pieces[3 * place + 1 : 3 * place + 1] = await self._shown(image)
+        return b"".join(pieces)
 
-    async def _part(self, part: str | Image) -> dict[str, Any]:
-        if isinstance(part, str):
-            return {"type": "text", "text": part}
+    async def _shown(self, image: Image) -> tuple[bytes, bytes]:
+        """The two parts of a picture's data URL."""
         if self._pictures is None:
             raise ReplyError("no picture", "a picture is to be shown, and `pictures` was not given")
         try:
-            near = part.max_side is None and self._pictures.is_near(part)
-            url = self._open(part) if near else await asyncio.to_thread(self._open, part)
+            near = image.max_side is None and self._pictures.is_near(image)
+            return self._open(image) if near else await asyncio.to_thread(self._open, image)
         except (OSError, MediaError, ValueError) as error:
             raise ReplyError("picture cannot be shown", str(error)) from error
-        return {"type": "image_url", "image_url": {"url": url}}
 
-    def _open(self, image: Image) -> str:
+    def _open(self, image: Image) -> tuple[bytes, bytes]:
         assert self._pictures
         return data_url(self._pictures.read(image), image.max_side)
+
+
+def _part(part: str | Image) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    return {"type": "image_url", "image_url": {"url": _PLACE.decode()}}
 
 
 def read_reply(content: bytes, logprobs: bool, sent: int) -> Reply:

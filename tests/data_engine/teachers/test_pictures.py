@@ -15,7 +15,7 @@ from data_engine.teachers.ask import ask
 from data_engine.teachers.cache import Cache
 from data_engine.teachers.pictures import Pictures, data_url, is_plain
 from data_engine.teachers.recipe import Pool, Teacher
-from data_engine.teachers.request import Answer, Failure, Image, question
+from data_engine.teachers.request import Answer, Failure, Image, Request, Turn, question
 from tests.data_engine.teachers.server import CountingServer
 
 
@@ -57,9 +57,9 @@ MADE_PLAIN = {
 }  # fmt: skip
 
 
-def shown(url: str) -> npt.NDArray[np.uint8]:
+def shown(url: tuple[bytes, bytes]) -> npt.NDArray[np.uint8]:
     """As a plain decoder sees it."""
-    return np.asarray(Pillow.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
+    return np.asarray(Pillow.open(io.BytesIO(base64.b64decode(url[1]))).convert("RGB"))
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *MADE_PLAIN])
@@ -87,7 +87,29 @@ def test_pictures_go_with_the_request_and_a_missing_one_is_a_failure(server: Cou
     assert [one.reason if isinstance(one, Failure) else "" for one in found] == ["", *["picture cannot be shown"] * 3]
     assert isinstance(found[0], Answer) and found[0].text == there[::-1]
     (body,) = server.bodies
-    assert np.array_equal(shown(body["messages"][0]["content"][1]["image_url"]["url"]), decode_image(PLAIN["jpeg"]))
+    assert np.array_equal(
+        shown(tuple(body["messages"][0]["content"][1]["image_url"]["url"].encode().split(b","))),
+        decode_image(PLAIN["jpeg"]),
+    )
+
+
+def test_many_pictures_stand_where_they_belong(server: CountingServer, tmp_path: Path) -> None:
+    store = MediaStore(tmp_path)
+    names = ("jpeg", "grey png", "lying png", "jpeg")
+    one, two, three, four = (Image(Media("image", store.put_bytes((PLAIN | MADE_PLAIN)[name], ".x"))) for name in names)
+    pool = Pool(teachers=(Teacher(name="t", url=server.url, model="m"),))
+    turns = (
+        Turn("user", (one, "picture- first", two)),
+        Turn("assistant", ("so?",)),
+        Turn("user", (three, "last", four)),
+    )
+    assert all(isinstance(found, Answer) for found in ask(pool, [Request(turns, "rule")], pictures=Pictures(store)))
+    (body,) = server.bodies
+    parts = [part for message in body["messages"] if message["role"] == "user" for part in message["content"]]
+    assert [part.get("text") for part in parts] == [None, "picture- first", None, None, "last", None]
+    urls = [part["image_url"]["url"].encode().split(b",") for part in parts if "image_url" in part]
+    for name, url in zip(names, urls, strict=True):
+        assert np.array_equal(shown(tuple(url)), decode_image((PLAIN | MADE_PLAIN)[name]))
 
 
 def test_another_picture_or_size_is_another_question(server: CountingServer, tmp_path: Path) -> None:
