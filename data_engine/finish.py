@@ -14,7 +14,6 @@ from data_engine.curation import Curation, row_counts
 from data_engine.recipe import Corpus
 from data_engine.runners import partition
 from data_engine.step import Counts, StepResult
-from model.visual_tokens import visual_budget
 from strict_yaml import RecipeError
 
 
@@ -172,7 +171,6 @@ def write_shards(this: Curation, pool: StepResult, tokenizer: Path) -> StepResul
             store=this.store,
             frames=_joined(frames, folder / "_frames"),
             fps=recipe.frames.fps,
-            threshold=visual_budget(recipe.preset).similarity,
             max_side=recipe.shards.max_side,
             preset=recipe.preset,
         )

@@ -27,8 +27,8 @@ def plan(
     preset: Annotated[
         str,
         typer.Option(
-            help="Whose rule and budget: `paper` (the report: 75,000 tokens), `released` (keye-vl-utils 1.5.2: 65,536), "
-            "or a model preset such as `tiny`, which is `paper` with that model's budget."
+            help="Whose rule and budget: `paper` (the report: 75,000 tokens), `released` (keye-vl-utils 1.5.2: "
+            "65,536), or a model preset such as `tiny`: `paper` with that model's budget."
         ),
     ] = "paper",
     fps: Annotated[float | None, typer.Option(help="Frames sampled a second.", min=0.001)] = None,

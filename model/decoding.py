@@ -75,7 +75,10 @@ class Frame:
 
 
 def probe(path: Path) -> VideoInfo:
-    """Reads the header, and the packets too where it has no duration. A cover picture is no video. Raises VideoError."""
+    """Reads the header, and the packets too where it has no duration. A cover picture is no video.
+
+    Raises VideoError.
+    """
     if not path.is_file():
         raise VideoError(path, "no such file")
     if path.stat().st_size == 0:
@@ -222,7 +225,7 @@ def _read_log(log: Any, numbers: Queue[float], faults: deque[str]) -> None:
 
 
 def hold(path: Path, info: VideoInfo, fps: float, size: Size) -> Iterator[Pixels]:
-    """Frames at 0, 1 / `fps`, 2 / `fps` … seconds, scaled to `size`: at each time the one on screen, twice if need be."""
+    """Frames at 0, 1 / `fps`, 2 / `fps` … seconds, scaled to `size`: at each time the one that is on screen."""
     stream = _source(path, info).filter("fps", fps=fps, round="up", start_time=0)
     command = _command(path, stream.filter("scale", size[1], size[0], flags="area"))
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:

@@ -24,14 +24,15 @@ def frame_indices(packets: int, native_fps: float, budget: VisualBudget) -> list
 
 
 def linspace(last: int, count: int) -> NDArray[np.float32]:
-    """`torch.linspace(0, last, count)` to the bit: in float32, the second half counted back from the end."""
+    """`torch.linspace(0, last, count)` to the bit: a step of float32, the second half counted back from the end.
+
+    Each value is rounded once, as a fused multiply-add does; products of two float32 are exact in float64.
+    """
     if count < 2:
         return np.zeros(count, dtype=Float)
-    step = Float(last) / Float(count - 1)
+    step = np.float64(Float(last) / Float(count - 1))
     places = np.arange(count)
-    forward = places.astype(Float) * step
-    backward = Float(last) - (count - 1 - places).astype(Float) * step
-    return np.where(places < count // 2, forward, backward).astype(Float)
+    return np.where(places < count // 2, places * step, last - (count - 1 - places) * step).astype(Float)
 
 
 def label_frames(frames: Iterable[Pixels], budget: VisualBudget) -> Iterator[tuple[bool, float]]:

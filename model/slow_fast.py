@@ -84,7 +84,7 @@ def compare_size(height: int, width: int, budget: VisualBudget = PAPER) -> Size:
 
 def cut(frame: Pixels, budget: VisualBudget) -> Patches:
     """What of a frame is compared; one that is not of its comparison size yet is shrunk by averaging."""
-    height, width = compare_size(*frame.shape[:2], budget)
+    height, width = compare_size(frame.shape[0], frame.shape[1], budget)
     if frame.shape[:2] != (height, width):
         frame = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BOX))
     pixels = frame.astype(np.float32)
@@ -104,7 +104,9 @@ def _means(pixels: Floats, side: int) -> Floats:
     """Means over patches [R, C, 3]: rows first, which are contiguous, so that little is left for columns."""
     height, width, _ = pixels.shape
     rows = np.add.reduce(pixels.reshape(height // side, side, width * 3), axis=1)
-    found: Floats = np.add.reduce(rows.reshape(height // side, width // side, side, 3), axis=2) / np.float32(side * side)
+    found: Floats = np.add.reduce(rows.reshape(height // side, width // side, side, 3), axis=2) / np.float32(
+        side * side
+    )
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from model.decoding import Frame, Pixels, Size, VideoError, VideoInfo, check_whole, fitted, pick, probe, sample, scan
 from model.released import frame_indices
 from model.slow_fast import FrameLabel, compare_size, label_frames
-from model.visual_tokens import VideoPlan, VisualBudget, VisualTokenError, floor_fits, plan_video
+from model.visual_tokens import VideoPlan, VisualBudget, VisualTokenError, affordable, floor_fits, plan_video
 
 KEPT_SIDE = 256
 """Longer side in pixels of the frames that are kept for a film strip."""
@@ -94,9 +94,7 @@ def _thinner(fps: float, is_slow: list[bool], end: float, info: VideoInfo, budge
             f"a frame of {info.width} x {info.height} pixels needs at least {budget.frame_min_tokens} tokens, "
             f"the budget is {budget.video_total_tokens}"
         )
-    num_slow = sum(is_slow)
-    needed = budget.frame_min_tokens * (num_slow + budget.fast_ratio * (len(is_slow) - num_slow))
-    return min(fps * min(0.9, budget.video_total_tokens / needed), (len(is_slow) - 1) / end)
+    return min(0.9 * fps, affordable(is_slow, budget) / end)
 
 
 def _planned_released(path: Path, info: VideoInfo, packets: int, budget: VisualBudget, keep: bool) -> Planned:
@@ -105,7 +103,9 @@ def _planned_released(path: Path, info: VideoInfo, packets: int, budget: VisualB
         raise VideoError(path, "no frame rate in the container, which the preset `released` needs")
     indices = frame_indices(packets, info.fps, budget)
     if not indices:
-        raise VisualTokenError(f"{path}: {packets} frames at {info.fps:g} a second give none at {budget.fps:g} a second")
+        raise VisualTokenError(
+            f"{path}: {packets} frames at {info.fps:g} a second give none at {budget.fps:g} a second"
+        )
     passed = _Pass(False, [], [], [])
     thumbnails: list[Pixels] = []
     labels = label_frames(_passing(pick(path, info, indices), passed), budget)

@@ -74,7 +74,7 @@ class VisualBudget:
     frame_max_tokens: int = 768
     fast_ratio: float = 0.3
     similarity: float = 0.95
-    max_frames: int = 1024
+    max_frames: int = 75_000 // 48
     compare_side: int = 256
     compare_patch: int = 8
     level_change: float = 32.0
@@ -233,7 +233,9 @@ def grids(height: int, width: int, factor: int = 28) -> list[Size]:
     """
     check_shape(height, width)
     rows, columns = max(1, height // factor), max(1, width // factor)
-    steps = sorted({Fraction(n, height) for n in range(1, rows + 1)} | {Fraction(n, width) for n in range(1, columns + 1)})
+    steps = sorted(
+        {Fraction(n, height) for n in range(1, rows + 1)} | {Fraction(n, width) for n in range(1, columns + 1)}
+    )
     found = {(min(rows, max(1, int(s * height))), min(columns, max(1, int(s * width)))) for s in steps}
     return sorted(found)
 
@@ -246,6 +248,13 @@ def floor_fits(is_slow: Sequence[bool], height: int, width: int, budget: VisualB
     except VisualTokenError:
         return False
     return num_tokens(plan.slow, budget.factor) >= min(budget.frame_min_tokens, budget.frame_max_tokens, largest)
+
+
+def affordable(is_slow: Sequence[bool], budget: VisualBudget) -> int:
+    """How many frames, slow and fast in these shares, fit with slow ones of `frame_min_tokens`; at least one."""
+    num_slow = sum(map(bool, is_slow))
+    needed = budget.frame_min_tokens * (num_slow + budget.fast_ratio * (len(is_slow) - num_slow))
+    return max(1, int(len(is_slow) * budget.video_total_tokens / needed))
 
 
 def released_sizes(num_slow: int, num_fast: int, height: int, width: int, budget: VisualBudget) -> tuple[Size, Size]:
