@@ -1,7 +1,7 @@
 """Spans of videos played one after the other, as sampled frames labelled slow or fast."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from data_engine import frames
 from data_engine.media import MediaError, encode_jpeg
 from data_engine.sample import Media
 from model.slow_fast import label_frames
+from model.visual_tokens import VisualBudget, affordable, floor_fits
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -51,9 +52,10 @@ def span(folder: Path, media: Media) -> list[bytes]:
     return frames.jpegs(path, media.start, media.end)
 
 
-def build(spans: Sequence[Media], folder: Path, *, fps: float, threshold: float) -> Clip:
+def build(spans: Sequence[Media], folder: Path, *, fps: float, budget: VisualBudget) -> Clip:
     """The clip that plays `spans` in turn; frames of another shape are fitted into the first one's.
 
+    A clip of more frames than the budget's `max_frames`, or than fit at its floor, is thinned out evenly.
     Raises ValueError for a span that holds no frame.
     """
     found = [span(folder, item) for item in spans]
@@ -61,16 +63,36 @@ def build(spans: Sequence[Media], folder: Path, *, fps: float, threshold: float)
     if empty:
         raise ValueError(f"video {empty[0].key}: no frame between {empty[0].start} and {empty[0].end} s")
     jpegs = [jpeg for part in found for jpeg in part]
-    pixels = [_decode(jpeg) for jpeg in jpegs]
-    height, width = pixels[0].shape[:2]
-    for index, picture in enumerate(pixels):
-        if picture.shape[:2] != (height, width):
-            pixels[index] = _letterbox(picture, height, width)
-            jpegs[index] = encode_jpeg(pixels[index])
-    labels = label_frames(pixels, threshold)
+    count = min(len(jpegs), budget.max_frames)
+    while True:
+        clip = _labelled(spread(len(jpegs), count), jpegs, fps, budget)
+        if count == 1 or floor_fits(clip.is_slow, clip.height, clip.width, budget):
+            return clip
+        count = min(count - 1, affordable(clip.is_slow, budget))
+
+
+def spread(num: int, count: int) -> list[int]:
+    """`count` of the places 0 to `num` - 1, the first among them, as evenly apart as whole numbers allow."""
+    return [place * num // count for place in range(count)]
+
+
+def _labelled(places: Sequence[int], all_jpegs: Sequence[bytes], fps: float, budget: VisualBudget) -> Clip:
+    """The clip of the frames at `places`, each at the time that its place has at `fps` frames a second."""
+    jpegs = [all_jpegs[place] for place in places]
+    height, width = _decode(jpegs[0]).shape[:2]
+
+    def passing() -> Iterator[Pixels]:
+        for index, jpeg in enumerate(jpegs):
+            pixels = _decode(jpeg)
+            if pixels.shape[:2] != (height, width):
+                pixels = _letterbox(pixels, height, width)
+                jpegs[index] = encode_jpeg(pixels)
+            yield pixels
+
+    labels = label_frames(passing(), budget)
     return Clip(
         frames=jpegs,
-        times=[index / fps for index in range(len(jpegs))],
+        times=[place / fps for place in places],
         is_slow=[label.is_slow for label in labels],
         similarity=[label.similarity for label in labels],
         height=height,

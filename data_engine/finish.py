@@ -15,7 +15,6 @@ from data_engine.making import steps_of as making_steps
 from data_engine.recipe import Corpus
 from data_engine.runners import partition
 from data_engine.step import Counts, StepResult
-from model.visual_tokens import visual_budget
 from strict_yaml import RecipeError
 
 
@@ -173,7 +172,6 @@ def write_shards(this: Curation, pool: StepResult, tokenizer: Path) -> StepResul
             store=this.store,
             frames=_joined(frames, folder / "_frames"),
             fps=recipe.frames.fps,
-            threshold=visual_budget(recipe.preset).similarity,
             max_side=recipe.shards.max_side,
             preset=recipe.preset,
         )

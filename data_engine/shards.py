@@ -22,6 +22,7 @@ from data_engine import clips, tables
 from data_engine import sample as samples
 from data_engine.media import MediaStore, decode_image, encode_jpeg, incoming, open_image, shrink, write_atomic
 from data_engine.sample import Part, Sample
+from model.visual_tokens import visual_budget
 
 FORMAT_VERSION = 1
 INDEX_SCHEMA = pa.schema(
@@ -47,7 +48,6 @@ class Layout:
     store: Path
     frames: Path
     fps: float
-    threshold: float
     max_side: int | None
     preset: str
 
@@ -108,7 +108,7 @@ def _image(sample: Sample, part: Part, layout: Layout) -> tuple[Members, dict[st
 
 def _clip(sample: Sample, part: Part, layout: Layout) -> tuple[Members, dict[str, Any]]:
     spans = [sample.media[index] for index in part.media]
-    clip = clips.build(spans, layout.frames, fps=layout.fps, threshold=layout.threshold)
+    clip = clips.build(spans, layout.frames, fps=layout.fps, budget=visual_budget(layout.preset))
     about = {"kind": "video", **{k: v for k, v in dataclasses.asdict(clip).items() if k != "frames"}}
     return [(f"{index:03d}.jpg", frame) for index, frame in enumerate(clip.frames)], about
 

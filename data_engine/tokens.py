@@ -76,13 +76,13 @@ def _picture(
     """The string that stands for an image or video part, and its slow and fast frames."""
     spans = [sample.media[index] for index in part.media]
     if part.kind == "video":
-        clip = clips.build(spans, counter.frames, fps=counter.fps, threshold=budget.similarity)
+        clip = clips.build(spans, counter.frames, fps=counter.fps, budget=budget)
         plan = vt.plan_video(clip.is_slow, clip.height, clip.width, budget)
         slow = sum(clip.is_slow)
         return vt.video_text(plan, clip.times, clip.is_slow), slow, len(clip.is_slow) - slow
     item = spans[0]
     if item.start is not None:
-        clip = clips.build([item], counter.frames, fps=counter.fps, threshold=budget.similarity)
+        clip = clips.build([item], counter.frames, fps=counter.fps, budget=budget)
         size = clip.height, clip.width
     else:
         size = shrunk(*sizes[item.key], counter.max_side)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -23,15 +24,20 @@ OutOption = Annotated[Path, typer.Option("--out", help="The new folder.")]
 def plan(
     video: Annotated[Path, typer.Argument(help="A video file.")],
     *,
-    preset: Annotated[str, typer.Option(help="Model preset whose budget is used.")] = "8b",
-    fps: Annotated[float | None, typer.Option(help="Frames a second.", min=0.001)] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Whose rule and budget: `paper` (the report: 75,000 tokens), `released` (keye-vl-utils 1.5.2: "
+            "65,536), or a model preset such as `tiny`: `paper` with that model's budget."
+        ),
+    ] = "paper",
+    fps: Annotated[float | None, typer.Option(help="Frames sampled a second.", min=0.001)] = None,
     budget: Annotated[int | None, typer.Option(help="Visual tokens of the whole video.", min=1)] = None,
     as_data: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
     image: Annotated[Path | None, typer.Option(help="Write a film strip to this PNG.")] = None,
 ) -> None:
     """Shows which frames of a video are slow, which fast, and what each costs in tokens."""
-    from model.film_strip import draw
-    from model.video_file import plan_file
+    from model.video_plan import plan_file
 
     try:
         bounds = visual_budget(preset)
@@ -41,39 +47,42 @@ def plan(
         raise bad_input(error) from error
     data = plan_as_json(planned, bounds)
     if image is not None:
+        from model.film_strip import draw
+
         draw(planned.frames, planned.labels, planned.plan, planned.times).save(image)
     if as_data:
         print(json.dumps(data))
     else:
-        print_plan(video, data)
+        print_plan(video, data, bounds.fps)
 
 
 def plan_as_json(planned: Any, budget: VisualBudget) -> dict[str, Any]:
-    """The plan as plain data. `total_tokens` are the visual tokens that the budget bounds."""
-    is_slow = [label.is_slow for label in planned.labels]
+    """The plan as plain data. `total_tokens` are the visual tokens that the budget bounds; `fps` the sampling rate."""
+    columns = zip(planned.indices, planned.times, planned.labels, planned.plan.sizes, strict=True)
     frames = [
         {
             "index": index,
             "time": round(time, 3),
             "kind": "slow" if label.is_slow else "fast",
-            "similarity": round(label.similarity, 4),
+            "similarity": None if isnan(label.similarity) else round(label.similarity, 4),
             "height": size[0],
             "width": size[1],
             "tokens": num_tokens(size, budget.factor),
         }
-        for index, (time, label, size) in enumerate(zip(planned.times, planned.labels, planned.plan.sizes, strict=True))
+        for index, time, label, size in columns
     ]
     return {
         "frames": frames,
-        "slow_frames": sum(is_slow),
-        "fast_frames": len(is_slow) - sum(is_slow),
+        "slow_frames": sum(planned.is_slow),
+        "fast_frames": len(frames) - sum(planned.is_slow),
         "total_tokens": planned.plan.tokens,
-        "text_tokens": video_text_tokens(planned.times, is_slow),
+        "text_tokens": video_text_tokens(planned.times, planned.is_slow),
         "budget": budget.video_total_tokens,
+        "fps": round(planned.fps, 6),
     }
 
 
-def print_plan(video: Path, data: dict[str, Any]) -> None:
+def print_plan(video: Path, data: dict[str, Any], asked_fps: float) -> None:
     """A short table: one row per kind of frame, and the total against the budget."""
     table = Table(title=f"{video.name}: {data['total_tokens']} of {data['budget']} visual tokens")
     for column in ("frames", "count", "height", "width", "tokens each"):
@@ -85,6 +94,8 @@ def print_plan(video: Path, data: dict[str, Any]) -> None:
             table.add_row(kind, *map(str, cells))
     Console().print(table)
     print(f"and {data['text_tokens']} text tokens for marks and timestamps")
+    if data["fps"] < asked_fps - 1e-6:
+        print(f"sampled at {data['fps']:.4g} frames a second, not {asked_fps:g}: the clip is too long for more")
 
 
 @app.command()

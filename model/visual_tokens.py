@@ -7,11 +7,13 @@ and its released `keye_vl_utils`.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import cache
+from fractions import Fraction
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -49,21 +51,38 @@ class VisualTokenError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class VisualBudget:
-    """Every constant of visual token counting. Token counts are language-model tokens (28 x 28 px).
+    """Every constant of visual token counting and of slow-fast. Token counts are language-model tokens (28 x 28 px).
 
-    `frame_min_tokens` is a floor for upscaling small frames: a frame goes below it only when the total would
-    otherwise not fit. `fps` and `max_frames` are what samplers of frames use.
+    The defaults are the preset `paper`; docs/video.md says what each field does and why it has its value.
+
+    - `fps`, `max_frames`: frames sampled a second, and at most; a longer clip is sampled more thinly, evenly.
+    - `similarity`: a frame more alike than this to the latest slow frame is fast. `released`: at least so alike.
+    - `video_total_tokens`, `fast_ratio`: of all frames together; of a fast frame as a share of a slow one's.
+    - `frame_min_tokens`, `frame_max_tokens`: of a slow frame. Below the floor the sampling rate falls instead. The
+      rule `released` enlarges frames to the floor and holds fast frames to it too.
+    - `compare_side`, `compare_patch`: the comparison copy's longer side, and its patches' side, in pixels.
+    - `level_change`, `texture_change`, `noise`: when a patch counts as changed (see `model.slow_fast.similarity`).
+    - `hsv_tokens`, `hsv_cosine`, `hsv_black`: of the rule `released` alone (see `model.released`).
     """
 
     image_min_tokens: int = 4
     image_max_tokens: int = 20_480
+    rule: Literal["paper", "released"] = "paper"
     fps: float = 2.0
     video_total_tokens: int = 75_000
     frame_min_tokens: int = 48
     frame_max_tokens: int = 768
     fast_ratio: float = 0.3
     similarity: float = 0.95
-    max_frames: int = 1024
+    max_frames: int = 75_000 // 48
+    compare_side: int = 256
+    compare_patch: int = 8
+    level_change: float = 32.0
+    texture_change: float = 0.8
+    noise: float = 6.0
+    hsv_tokens: int = 256
+    hsv_cosine: float = 0.7
+    hsv_black: float = 0.01
     patch: int = 14
     merge: int = 2
 
@@ -71,6 +90,13 @@ class VisualBudget:
     def factor(self) -> int:
         """Side of the square of pixels that one token stands for."""
         return self.patch * self.merge
+
+
+SLOW_FAST = {
+    "paper": VisualBudget(),
+    "released": VisualBudget(rule="released", similarity=0.9, video_total_tokens=65_536, max_frames=65_536 // 48),
+}
+"""The slow-fast presets: the report's rule, and PyPI keye-vl-utils 1.5.2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +121,9 @@ def load_preset(preset: str) -> dict[str, Any]:
 
 
 def visual_budget(preset: str) -> VisualBudget:
-    """The `visual` section of a preset. Raises ValueError for an unknown preset or key."""
+    """A slow-fast preset, or the `visual` section of a model preset. Raises ValueError for an unknown preset or key."""
+    if preset in SLOW_FAST:
+        return SLOW_FAST[preset]
     section = load_preset(preset).get("visual", {})
     known = [field.name for field in fields(VisualBudget)]
     unknown = sorted(set(section) - set(known))
@@ -104,16 +132,22 @@ def visual_budget(preset: str) -> VisualBudget:
     return VisualBudget(**section)
 
 
-def smart_resize(height: int, width: int, *, min_pixels: int, max_pixels: int, factor: int = 28) -> tuple[int, int]:
-    """The size near `height` x `width` whose sides are multiples of `factor` and whose area is in bounds.
-
-    Keeps the aspect ratio as well as the grid allows. The released formula, with Python's banker's rounding.
-    Raises VisualTokenError for an empty side or an aspect ratio over 200.
-    """
+def check_shape(height: int, width: int) -> None:
+    """Raises VisualTokenError for an empty side or an aspect ratio over 200."""
     if min(height, width) < 1:
         raise VisualTokenError(f"{width} x {height} pixels: both sides must be at least 1")
     if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
         raise VisualTokenError(f"{width} x {height} pixels: aspect ratio over {MAX_ASPECT_RATIO}; crop it first")
+
+
+def smart_resize(height: int, width: int, *, min_pixels: int, max_pixels: int, factor: int = 28) -> tuple[int, int]:
+    """The size near `height` x `width` whose sides are multiples of `factor` and whose area is in bounds.
+
+    Keeps the aspect ratio as well as the grid allows. The released formula, with Python's banker's rounding; of a
+    picture with a side under `factor` it may make more than `max_pixels`.
+    Raises VisualTokenError for an empty side or an aspect ratio over 200.
+    """
+    check_shape(height, width)
     rows, columns = max(1, round(height / factor)), max(1, round(width / factor))
     if rows * columns * factor**2 > max_pixels:
         shrink = math.sqrt(height * width / max_pixels)
@@ -142,11 +176,10 @@ def num_tokens(size: Size, factor: int = 28) -> int:
 
 
 def plan_video(is_slow: Sequence[bool], height: int, width: int, budget: VisualBudget) -> VideoPlan:
-    """Sizes for all frames of a video of `height` x `width` pixels, never over `video_total_tokens`.
+    """Sizes for all frames of a video of `height` x `width` pixels, by the budget's rule.
 
-    Binary search for the largest number of tokens per slow frame whose real total, counted on the
-    resized grids, fits (report, section 2.2). The total grows with that number, so the search finds
-    the best. A fast frame gets `fast_ratio` of a slow frame's real tokens, rounded down to the grid.
+    Never over `video_total_tokens` but by the rule `released`, whose search overshoots. Goes under
+    `frame_min_tokens` when it must: samplers of frames prevent that (`floor_fits`).
     Raises VisualTokenError when there are no frames, the first is not slow, there are more than
     `max_frames`, or even frames of one token do not fit.
     """
@@ -156,34 +189,92 @@ def plan_video(is_slow: Sequence[bool], height: int, width: int, budget: VisualB
         raise VisualTokenError(f"{len(is_slow)} frames, at most {budget.max_frames}; sample fewer a second")
     num_slow = sum(map(bool, is_slow))
     num_fast = len(is_slow) - num_slow
+    sizes = released_sizes if budget.rule == "released" else frame_sizes
+    slow, fast = sizes(num_slow, num_fast, height, width, budget)
+    tokens = num_slow * num_tokens(slow, budget.factor) + num_fast * num_tokens(fast, budget.factor)
+    return VideoPlan([slow if label else fast for label in is_slow], slow, fast, tokens)
 
-    def total(tokens: int) -> int:
-        slow, fast = frame_sizes(tokens, height, width, budget)
-        return num_slow * num_tokens(slow, budget.factor) + num_fast * num_tokens(fast, budget.factor)
 
-    low, high = 1, max(budget.frame_max_tokens, 1)
-    if total(low) > budget.video_total_tokens:
+def frame_sizes(num_slow: int, num_fast: int, height: int, width: int, budget: VisualBudget) -> tuple[Size, Size]:
+    """The largest pair of pixel sizes, slow and fast, with which all frames fit: by binary search (report, 2.2).
+
+    The pairs to choose from: a slow frame is a grid of `grids` of at most `frame_max_tokens`; its fast frame is the
+    largest of them with at most `fast_ratio` of its tokens. The total rises along them, so the search finds the last
+    that fits. Raises VisualTokenError when not even the first does.
+    """
+    cells = grids(height, width, budget.factor)
+    counts = [rows * columns for rows, columns in cells]
+
+    def fast_of(place: int) -> int:
+        return max(0, bisect_right(counts, int(budget.fast_ratio * counts[place])) - 1)
+
+    def total(place: int) -> int:
+        return num_slow * counts[place] + num_fast * counts[fast_of(place)]
+
+    last = bisect_right(counts, max(budget.frame_max_tokens, counts[0]))
+    found = bisect_right(range(last), budget.video_total_tokens, key=total) - 1
+    if found < 0:
         raise VisualTokenError(
-            f"{len(is_slow)} frames of {width} x {height} pixels need at least {total(low)} tokens, "
+            f"{num_slow + num_fast} frames of {width} x {height} pixels need at least {total(0)} tokens, "
             f"the budget is {budget.video_total_tokens}; sample fewer frames a second"
         )
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if total(middle) <= budget.video_total_tokens else (low, middle - 1)
-    slow, fast = frame_sizes(low, height, width, budget)
-    return VideoPlan([slow if label else fast for label in is_slow], slow, fast, total(low))
+    (slow_rows, slow_columns), (rows, columns) = cells[found], cells[fast_of(found)]
+    side = budget.factor
+    return (slow_rows * side, slow_columns * side), (rows * side, columns * side)
 
 
-def frame_sizes(tokens: int, height: int, width: int, budget: VisualBudget) -> tuple[Size, Size]:
-    """Pixel sizes of a slow frame of at most `tokens` tokens, and of the fast frame that goes with it.
+@lru_cache(maxsize=64)
+def grids(height: int, width: int, factor: int = 28) -> list[Size]:
+    """Every grid (rows, columns) of tokens that an undistorted picture of this size can have, never enlarged.
 
-    Only a frame under `frame_min_tokens` is enlarged, and only up to it.
+    The picture is shrunk by one scale from 0 to 1 and each side cut down to whole cells, at least one; these are all
+    the results, each at least as large as the one before in both directions. Only a side under `factor` is enlarged,
+    to one cell. Raises VisualTokenError for an empty side or an aspect ratio over 200.
     """
-    factor, area = budget.factor, budget.factor**2
-    floor = min(tokens, budget.frame_min_tokens)
-    slow = smart_resize(height, width, min_pixels=floor * area, max_pixels=tokens * area, factor=factor)
-    share = max(1, int(budget.fast_ratio * num_tokens(slow, factor)))
-    return slow, smart_resize(height, width, min_pixels=area, max_pixels=share * area, factor=factor)
+    check_shape(height, width)
+    rows, columns = max(1, height // factor), max(1, width // factor)
+    steps = sorted(
+        {Fraction(n, height) for n in range(1, rows + 1)} | {Fraction(n, width) for n in range(1, columns + 1)}
+    )
+    found = {(min(rows, max(1, int(s * height))), min(columns, max(1, int(s * width)))) for s in steps}
+    return sorted(found)
+
+
+def floor_fits(is_slow: Sequence[bool], height: int, width: int, budget: VisualBudget) -> bool:
+    """Whether all frames fit with slow ones of `frame_min_tokens`, or at their full size where that is less."""
+    largest = math.prod(grids(height, width, budget.factor)[-1])
+    try:
+        plan = plan_video(is_slow, height, width, budget)
+    except VisualTokenError:
+        return False
+    return num_tokens(plan.slow, budget.factor) >= min(budget.frame_min_tokens, budget.frame_max_tokens, largest)
+
+
+def affordable(is_slow: Sequence[bool], budget: VisualBudget) -> int:
+    """How many frames, slow and fast in these shares, fit with slow ones of `frame_min_tokens`; at least one."""
+    num_slow = sum(map(bool, is_slow))
+    needed = budget.frame_min_tokens * (num_slow + budget.fast_ratio * (len(is_slow) - num_slow))
+    return max(1, int(len(is_slow) * budget.video_total_tokens / needed))
+
+
+def released_sizes(num_slow: int, num_fast: int, height: int, width: int, budget: VisualBudget) -> tuple[Size, Size]:
+    """The sizes of keye-vl-utils 1.5.2 (`fetch_video`): its search returns the first number that does not fit.
+
+    Each fast frame is counted with at least the floor, and gets `fast_ratio` of a slow frame's real tokens, again with
+    at least the floor. Frames under the floor are enlarged to it.
+    """
+    floor, area = budget.frame_min_tokens, budget.factor**2
+    low, high = floor, budget.frame_max_tokens
+    while low < high:
+        middle = (low + high) // 2
+        total = num_slow * middle + num_fast * max(int(budget.fast_ratio * middle), floor)
+        low, high = (low, middle) if total > budget.video_total_tokens else (middle + 1, high)
+
+    def resized(most: int) -> Size:
+        return smart_resize(height, width, min_pixels=floor * area, max_pixels=most * area, factor=budget.factor)
+
+    slow = resized(low)
+    return slow, resized(max(int(num_tokens(slow, budget.factor) * budget.fast_ratio), floor))
 
 
 def image_text(height: int, width: int) -> str:

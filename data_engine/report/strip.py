@@ -83,7 +83,7 @@ def strip(data: Path, sample: Sample) -> Strip:
     if not videos:
         raise ValueError(f"sample {sample.id}: shows no video; choose one of modality video")
     spans = [sample.media[index] for index in videos[0].media]
-    clip = build(spans, folders[f"probe.{sample.corpus}"] / "frames", fps=config["fps"], threshold=budget.similarity)
+    clip = build(spans, folders[f"probe.{sample.corpus}"] / "frames", fps=config["fps"], budget=budget)
     plan = plan_video(clip.is_slow, clip.height, clip.width, budget)
     lengths = [item.end - item.start for item in spans if item.start is not None and item.end is not None]
     return Strip(sample, clip, plan, budget, config["preset"], np.cumsum(lengths)[:-1].tolist())
