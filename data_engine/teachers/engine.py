@@ -24,7 +24,7 @@ WINDOW = 8
 """Requests known at a time, per request in flight: what memory holds, and how far a slow answer may hold up others."""
 LATEST = 0.02
 """Seconds that the loop goes on at most when the awaited answer is there: it runs for many answers at once."""
-STALL = 0.002
+STALL = 0.005
 """Seconds of the caller's own work after which the loop looks at the connections in between."""
 
 

@@ -43,18 +43,20 @@ def is_plain(data: bytes) -> bool:
     upright. A cut-out, for one, has whatever colour beneath, and only some decoders turn what lies on its side.
     """
     if data.startswith(b"\xff\xd8\xff"):
-        return not any(name == b"\xe1" and data[at : at + 5] == b"Exif\0" for name, at in _jpeg_segments(data))
+        return not _has_exif(data)
     if not data.startswith(b"\x89PNG") or data[24:25] > b"\x08" or data[25:26] not in (b"\0", b"\2", b"\3"):
         return False
     return all(name not in (b"tRNS", b"eXIf") for name in _png_chunks(data))
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """(marker, where its content starts) of every segment before the picture itself."""
+def _has_exif(data: bytes) -> bool:
+    """Whether one of a JPEG's segments before the picture itself is EXIF (APP1)."""
     at = 2
-    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] not in (b"\xda", b"\xd9"):
-        yield data[at + 1 : at + 2], at + 4
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    while at + 8 <= len(data) and data[at] == 0xFF and data[at + 1] not in (0xD9, 0xDA):
+        if data[at + 1] == 0xE1 and data[at + 4 : at + 8] == b"Exif":
+            return True
+        at += 2 + (data[at + 2] << 8 | data[at + 3])
+    return False
 
 
 def _png_chunks(data: bytes) -> Iterator[bytes]:
