@@ -129,10 +129,8 @@ def _tell(
     figures: dict[str, Any], what: str, count: int, tolerance: int, side: str, score: dict[str, float], seconds: float
 ) -> None:
     figures[f"{what}, {side}"] = {**score, "CPU-s": round(seconds, 2)}
-    print(
-        f"| {what} | {count} | {tolerance} | {side} | {score['recall']:.3f} | {score['precision']:.3f} | {seconds:.1f} |",
-        flush=True,
-    )
+    row = [what, count, tolerance, side, f"{score['recall']:.3f}", f"{score['precision']:.3f}", f"{seconds:.1f}"]
+    print(f"| {' | '.join(map(str, row))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from strict_yaml import Strict
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 _CHUNK = 1 << 22
+_END = 1e12  # of a clip that runs to the end of its film: beyond all
 _SLACK, _STEP = 2.5, 0.8
 """Bits that coding costs, and the share of what passes between two sampled frames that an offset may cost: frames of
 two clips of one scene at other moments, under a standing camera, differ by more."""
@@ -103,10 +104,9 @@ def containments(clips: Clips, config: Video) -> tuple[Ints, Ints]:
 def _overlapping(clips: Clips, min_cover: float) -> Ints:
     """(held, holder) of spans of one file."""
     order = np.lexsort((clips.begins, clips.file))
-    last = np.append(clips.begins, 0) + np.append(np.diff(clips.start), 0)  # for a span to the end: any time beyond
-    ends = np.where(np.isinf(clips.ends), np.maximum(last[: len(clips)], 1e12), clips.ends)
-    pairs = _overlaps(order, clips.file, clips.begins, ends, min_cover)
-    return pairs.reshape(-1, 2)
+    ends = np.where(np.isinf(clips.ends), _END, clips.ends)
+    pairs: Ints = _overlaps(order, clips.file, clips.begins, ends, min_cover)
+    return pairs
 
 
 @numba.njit(cache=True)
@@ -193,7 +193,7 @@ def _held(hashes, start, first, second, radius, min_share, min_cover, min_frames
 @numba.njit(cache=True)
 def _same(a, b, radius, min_share, min_frames, bound):  # type: ignore[no-untyped-def]
     """Whether two sequences of frames, one beside the other, are of the same moments."""
-    told, close, total = 0, 0, 0
+    told, close, total = np.int64(0), np.int64(0), np.int64(0)
     for at in range(len(a)):
         if a[at] == 0 and b[at] == 0:
             continue
@@ -207,7 +207,7 @@ def _same(a, b, radius, min_share, min_frames, bound):  # type: ignore[no-untype
 @numba.njit(cache=True)
 def _own_step(hashes):  # type: ignore[no-untyped-def]
     """Mean distance of successive frames that can be told apart."""
-    total, count = 0, 0
+    total, count = np.int64(0), 0
     for at in range(1, len(hashes)):
         if hashes[at] != 0 and hashes[at - 1] != 0:
             total += np.int64(ones(hashes[at] ^ hashes[at - 1]))

@@ -31,7 +31,7 @@ T = TypeVar("T")
 READER = "rapidocr"
 _SEEN = 0.5
 """Confidence below which rapidocr saw texture, not text."""
-_ALIKE = 0.8
+_ALIKE = 0.75
 _UNCHANGED = 4.0
 """Greatest difference of the means of 8 x 8 pixels, of 255 levels, up to which a frame need not be read again."""
 
@@ -190,8 +190,10 @@ def moments(frames: Sequence[Sequence[Line]], shown: Sequence[Appearance]) -> di
 
 
 def alike(a: str, b: str) -> bool:
-    """Whether two readings are of one text."""
+    """Whether two readings are of one text: few characters differ, and no number."""
     a, b = ("".join(text.casefold().split()) for text in (a, b))
+    if re.findall(r"\d+", a) != re.findall(r"\d+", b):
+        return False
     return a == b or SequenceMatcher(None, a, b, autojunk=False).ratio() >= _ALIKE
 
 
@@ -208,7 +210,8 @@ def _blocks(pixels: Pixels) -> npt.NDArray[np.float32]:
     """Means of squares of 8 x 8 pixels; what does not fill one is left out."""
     height, width = pixels.shape[0] // 8 * 8, pixels.shape[1] // 8 * 8
     squares = pixels[:height, :width].reshape(height // 8, 8, width // 8, 8, 3)
-    return squares.mean(axis=(1, 3), dtype=np.float32)
+    found: npt.NDArray[np.float32] = squares.mean(axis=(1, 3), dtype=np.float32)
+    return found
 
 
 def _tenth(seconds: float) -> float:

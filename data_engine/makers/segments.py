@@ -117,7 +117,8 @@ def timeline(segments: Sequence[Clip]) -> str:
     `grounding.parse` reads them back and finds the faults of what others wrote. Raises GroundingError.
     """
     tenths = [Clip(round(clip.start, 1), round(clip.end, 1), clip.caption) for clip in segments]
-    return grounding.render(sorted(tenths, key=lambda clip: (clip.start, clip.end)))
+    order = sorted(range(len(tenths)), key=lambda place: (tenths[place].start, tenths[place].end))
+    return grounding.render([tenths[place] for place in order])
 
 
 def faults(text: str, seconds: float) -> list[str]:

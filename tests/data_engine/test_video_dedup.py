@@ -139,7 +139,7 @@ def test_all_pairs_as_by_brute_force() -> None:
         film, start = films_[number % 12], int(rng.integers(0, 20))
         seen = film[start : start + int(rng.integers(4, 14))].copy()
         for at in range(len(seen)):
-            for bit in rng.choice(64, int(rng.integers(0, 14)), replace=False):
+            for bit in rng.choice(64, int(rng.integers(0, 10)), replace=False):
                 seen[at] ^= np.uint64(1 << int(bit))
         clips.append(seen)
     count = np.arange(len(clips), dtype=np.int64)

@@ -85,14 +85,15 @@ def seen(*texts: str, score: float = 0.99) -> list[Line]:
 
 
 def test_neighbours_must_agree() -> None:
-    frames = [seen("EXIT"), seen("EXIT", "noise"), seen("EX1T"), [], seen("EXIT"), seen("EXIT", score=0.6)]
+    frames = [seen("EXIT"), seen("EXIT", "noise"), seen("EXlT"), [], seen("EXIT"), seen("EXIT", score=0.6)]
+    assert not frame_text.alike("Platform 7", "Platform 8") and frame_text.alike("Keep Left", "KEEP LEFF")
     (found,) = appearances(frames, 0.85, 2)
     assert (found.first, found.last, found.text) == (0, 2, "EXIT")
     assert [(f.first, f.last) for f in appearances(frames, 0.85, 1)] == [(0, 2), (1, 1), (4, 4)]
 
 
 def test_only_moments_read_whole_are_asked_about() -> None:
-    frames = [seen("EXIT"), seen("EXIT"), seen("EXIT", "fleeting"), seen("EX1T"), seen("EXIT"), seen("EXIT")]
+    frames = [seen("EXIT"), seen("EXIT"), seen("EXIT", "fleeting"), seen("EXlT"), seen("EXIT"), seen("EXIT")]
     shown = appearances(frames, 0.85, 2)
     assert moments(frames, shown) == {1: ["EXIT"], 4: ["EXIT"]}
 

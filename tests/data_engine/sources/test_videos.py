@@ -11,7 +11,10 @@ from data_engine.sources import videos
 SRT = (
     "1\n00:00:01,000 --> 00:00:02,500\n<i>Hello</i> there.\n\n2\n00:00:02,600 --> 00:00:04,000\nHello there.\n你好。\n"
 )
-VTT = "WEBVTT\n\nNOTE a remark\n\n00:01.000 --> 00:02.500 align:start\n<v Ann>Hello there.\n\n00:02.600 --> 00:04.000\n你好。\n"
+VTT = (
+    "WEBVTT\n\nNOTE a remark\n\n00:01.000 --> 00:02.500 align:start\n<v Ann>Hello there.\n\n"
+    "00:02.600 --> 00:04.000\n你好。\n"
+)
 
 
 def read(root: Path, store: Path) -> dict[str, Any]:
