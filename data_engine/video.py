@@ -8,8 +8,7 @@ import numpy as np
 
 from data_engine.media import MediaError
 from model import decoding
-from model.decoding import Pixels, VideoError
-from model.decoding import VideoInfo as VideoInfo
+from model.decoding import Pixels, VideoError, VideoInfo
 
 
 def probe(path: Path) -> VideoInfo:

@@ -25,7 +25,7 @@ LOCK = ROOT / "requirements.lock"
 PROJECT = ROOT / "pyproject.toml"
 STAMP = VENV / "keyeforge-setup"
 UV = "uv==0.13.9"
-LOCKED_EXTRAS = ("data", "train", "notebooks", "dev")
+LOCKED_EXTRAS = ("data", "video", "train", "serve", "notebooks", "dev")
 # pip's settings, what uv calls them, and what uv puts between several values.
 SETTINGS = {
     "index-url": ("UV_DEFAULT_INDEX", " "),
@@ -146,6 +146,9 @@ def make_lock() -> None:
     uv = find_uv()
     if uv is None:
         sys.exit(f"uv is needed to make the lock and could not be installed: pip install {UV}")
+    # What the lock holds stays where it still fits; of torch there are several builds of one version, chosen anew.
+    held = LOCK.with_name(".held.lock")
+    held.write_text("".join(line for line in LOCK.open() if not line.startswith("torch==")))
     extras = [part for extra in LOCKED_EXTRAS for part in ("--extra", extra)]
     command = [
         uv,
@@ -157,11 +160,15 @@ def make_lock() -> None:
         str(PYTHON),
         "--no-header",
         "--no-annotate",
+        "--output-file",
+        str(held),
     ]
     done = subprocess.run(command, env=uv_environment(), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    found = held.read_text()
+    held.unlink()
     if done.returncode:
         sys.exit(done.returncode)
-    LOCK.write_text(re.sub(r"\+[a-z0-9.]+$", "", done.stdout, flags=re.MULTILINE))
+    LOCK.write_text(re.sub(r"\+[a-z0-9.]+$", "", found, flags=re.MULTILINE))
     print(f"{LOCK.name}: {len(LOCK.read_text().splitlines())} pins")
 
 
