@@ -29,6 +29,7 @@ from data_engine.recipe import Corpus, Recipe
 from data_engine.release import publish_queues, release
 from data_engine.runners.partition import RunnerName
 from data_engine.step import Run, StepResult
+from data_engine.teachers.recipe import Pool
 from strict_yaml import RecipeError, nearest
 
 
@@ -55,24 +56,40 @@ def check(recipe: Recipe) -> None:
                     for key in values:
                         nearest(f"{where}.{field}.{name}", key, list(models[name].model_fields))
                     _valid(f"{where}.{field}.{name}", models[name], values)
-        _check_makers(where, corpus)
+        _check_makers(where, corpus, recipe)
         _check_operators(where, judge.build(corpus.operators))
         if any("balance" in spec for spec in corpus.dedup) and not any("task_type" in s for s in corpus.operators):
             raise RecipeError(f"{where}.dedup.balance: it goes by task type; add the operator `task_type: {{}}`")
     gates.check(recipe.gates, [corpus.corpus for corpus in recipe.corpora])
 
 
-def _check_makers(where: str, corpus: Corpus) -> None:
+def _check_makers(where: str, corpus: Corpus, recipe: Recipe) -> None:
     for name, values in (item for stage in corpus.make for item in stage.items()):
         nearest(f"{where}.make", name, list(making.MAKERS))
         model = making.maker(name)
         for key in values:
             nearest(f"{where}.make.{name}", key, list(model.model_fields))
         _valid(f"{where}.make.{name}", model, values)
+        rule = model(**values)
         try:
-            model(**values).require()
+            rule.require()
         except ValueError as error:
             raise RecipeError(f"{where}.make.{name}: {error}") from error
+        if rule.consults is not None:
+            _check_teachers(f"{where}.make.{name}", rule, recipe)
+
+
+def _check_teachers(where: str, rule: making.Maker, recipe: Recipe) -> None:
+    """Refuses a maker that would ask nobody, or somebody who cannot be asked."""
+    names = [teacher.name for teacher in recipe.teachers]
+    if not names:
+        raise RecipeError(f"{where}: it asks teachers, and the recipe names none; add `teachers`")
+    for name in rule.consults or ():
+        nearest(f"{where}.teachers", name, names)
+    pool = Pool(teachers=making.teachers_of(rule, recipe.teachers))
+    pool.require()
+    if recipe.budget:
+        recipe.budget.require(pool)
 
 
 def _check_operators(where: str, operators: judge.Operators) -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from data_engine import video
 from data_engine.media import MediaError, MediaStore
+from model.decoding import VideoInfo
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -19,7 +20,7 @@ def times(start: float, end: float, count: int) -> list[float]:
     return [start + (end - start) * (place + 0.5) / count for place in range(count)]
 
 
-def frame_at(path: Path, info: video.VideoInfo, time: float, max_side: int) -> Pixels | None:
+def frame_at(path: Path, info: VideoInfo, time: float, max_side: int) -> Pixels | None:
     """The RGB frame [H, W, 3] on screen at a time, its longer side at most `max_side`; None where there is none."""
     width, height = video.fitted(info.width, info.height, max_side)
     command = ["ffmpeg", "-v", "error", "-nostdin", "-ss", f"{time:.3f}", "-i", str(path), "-frames:v", "1"]
@@ -29,9 +30,7 @@ def frame_at(path: Path, info: video.VideoInfo, time: float, max_side: int) -> P
     return np.frombuffer(raw, np.uint8).reshape(height, width, 3) if whole else None
 
 
-def span_frames(
-    path: Path, info: video.VideoInfo, start: float, end: float, fps: float, max_side: int
-) -> Iterator[Pixels]:
+def span_frames(path: Path, info: VideoInfo, start: float, end: float, fps: float, max_side: int) -> Iterator[Pixels]:
     """RGB frames [H, W, 3] of a span at `start`, `start + 1 / fps`, ...: only the span is decoded, one frame held."""
     width, height = video.fitted(info.width, info.height, max_side)
     command = ["ffmpeg", "-v", "error", "-nostdin", "-ss", f"{start:.3f}", "-t", f"{end - start:.3f}", "-i", str(path)]

@@ -31,6 +31,7 @@ from data_engine.curation import Curation, row_counts
 from data_engine.ingest import QUARANTINE_SCHEMA
 from data_engine.media import MediaStore
 from data_engine.recipe import Corpus
+from data_engine.runners import partition
 from data_engine.runners.needs import MEDIA, Needs, together
 from data_engine.runners.partition import RunnerName
 from data_engine.sample import Media, Message, Modality, Sample
@@ -63,7 +64,7 @@ class Tools:
     """What a maker has at hand: the media store; the folder of the films' `frames` and their facts (`media`).
 
     `cache` outlives steps: what costs much is noted there, above all what the recipe's `teachers` answered so far.
-    `counts` is filled with what became of the requests.
+    `processes` share the teachers' rates; `counts` is filled with what became of the requests.
     """
 
     store: Path
@@ -71,6 +72,7 @@ class Tools:
     films: Path | None = None
     teachers: tuple[Teacher, ...] = ()
     budget: Budget | None = None
+    processes: int = 1
     counts: Counts = field(default_factory=Counts)
 
     def times(self, film: Media) -> list[float]:
@@ -244,10 +246,11 @@ def _run_stage(
 
     def run(folder: Path) -> RowCounts:
         samples, films = inputs[0].table("samples"), inputs[1].folder if inputs[1:] else None
-        tools = Tools(this.store, this.run.out / CACHE, films, recipe.teachers, recipe.budget)
+        parts, needs = tables.parts(samples), together(rule.needs for _, rule in stage)
+        processes = min(len(parts), partition.width(this.runner or usual, needs)) if asked else 1
+        tools = Tools(this.store, this.run.out / CACHE, films, recipe.teachers, recipe.budget, processes)
         work = functools.partial(make_partition, stage=stage, samples=samples, tools=tools)
-        needs = together(rule.needs for _, rule in stage)
-        this.over_parts(f"make {corpus.corpus}", work, tables.parts(samples), folder, usual, needs)
+        this.over_parts(f"make {corpus.corpus}", work, parts, folder, usual, needs)
         return row_counts(folder, "samples", "unmade", "quarantine")
 
     return this.run.step(

@@ -15,6 +15,8 @@ from data_engine.catalog import CatalogError
 from data_engine.recipe import load_recipe
 from data_engine.runners import spark
 from data_engine.runners.partition import RunnerError, RunnerName
+from data_engine.teachers.lanes import TeacherError
+from data_engine.teachers.spending import BudgetError
 from strict_yaml import RecipeError
 
 
@@ -46,7 +48,7 @@ def run(
                 console.print(f"{step.name:<22} {state:>10}   {_counts(step)}", highlight=False, soft_wrap=True)
 
             outcome = curate(loaded, out.resolve(), runner=runner, progress=progress, announce=announce)
-    except (RecipeError, CatalogError, RunnerError) as error:
+    except (RecipeError, CatalogError, RunnerError, TeacherError, BudgetError) as error:
         # What is wrong within the recipe names its field only: the file goes before it.
         named = f"{recipe}: " if str(error).startswith(("corpora.", "gates.")) else ""
         return _refuse(f"{named}{error}")

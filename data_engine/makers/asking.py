@@ -28,6 +28,7 @@ def replies(
         cache=Cache.at(tools.cache / "answers"),
         budget=tools.budget,
         parse=parse,
+        workers=tools.processes,
         counts=tools.counts,
     )
 

@@ -25,6 +25,7 @@ from data_engine.sample import Media, Part, Sample, assistant, user
 from data_engine.sources.common import pick
 from data_engine.synthesis import wording
 from data_engine.synthesis.wording import LANGUAGES, Language
+from model.decoding import VideoInfo
 
 Pixels = npt.NDArray[np.uint8]
 T = TypeVar("T")
@@ -112,7 +113,7 @@ class FrameText(Maker):
             made = derived([sample], kind, messages, [film], "video", f"{kind}={number}")
             yield Made(made, READER, {"frames read": str(len(frames)), "texts": str(len(shown))})
 
-    def _read(self, path: Path, info: video.VideoInfo, start: float, end: float) -> Iterator[ocr.OcrResult]:
+    def _read(self, path: Path, info: VideoInfo, start: float, end: float) -> Iterator[ocr.OcrResult]:
         """Every frame's reading; one that is as the frame before is not read again."""
         before, reading = None, None
         for pixels in glimpses.span_frames(path, info, start, end, self.fps, self.max_side):

@@ -21,6 +21,7 @@ from data_engine.making import Made, Maker, Outcome, Tools, Unmade, derived, fau
 from data_engine.media import MediaError, MediaStore
 from data_engine.sample import Media, Message, Part, Sample
 from data_engine.shots import Span
+from model.decoding import VideoInfo
 
 Hashes = npt.NDArray[np.uint64]
 _SIDE = 224
@@ -105,7 +106,7 @@ def once(events: Sequence[Span], hashes: Sequence[Hashes], rules: Video) -> list
     return [event for place, event in enumerate(events) if place not in earlier]
 
 
-def span_hashes(path: Path, info: video.VideoInfo, span: Span, fps: float) -> Hashes:
+def span_hashes(path: Path, info: VideoInfo, span: Span, fps: float) -> Hashes:
     """The hashes of a span's frames, `fps` a second; only the span is decoded."""
     shown = glimpses.span_frames(path, info, *span, fps, _SIDE)
     return np.array([frames.frame_hash(pixels) for pixels in shown], np.uint64)

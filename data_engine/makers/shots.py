@@ -15,6 +15,7 @@ from data_engine.media import MediaError, MediaStore, write_atomic
 from data_engine.models import transnet
 from data_engine.sample import Media, Message, Part, Sample
 from data_engine.shots import Detector, Span
+from model.decoding import VideoInfo
 
 MAX_RATE = 60.0
 """Frames a second at which a film is looked at, at most."""
@@ -84,13 +85,13 @@ class Shots(Maker):
         rules = [self.detector.model_dump(), self.model, self.threshold if self.model else None]
         return xxhash.xxh3_64_hexdigest(json.dumps(rules).encode())
 
-    def _noted(self, path: Path, info: video.VideoInfo, note: Path) -> list[float]:
+    def _noted(self, path: Path, info: VideoInfo, note: Path) -> list[float]:
         if not note.exists():
             write_atomic(note, json.dumps(list(self._cuts(path, info))).encode())
         found: list[float] = json.loads(note.read_bytes())
         return found
 
-    def _cuts(self, path: Path, info: video.VideoInfo) -> Iterator[float]:
+    def _cuts(self, path: Path, info: VideoInfo) -> Iterator[float]:
         """Seconds at which shots begin, the first aside."""
         fps = min(info.fps, MAX_RATE) or 25.0
         if self.model is None:

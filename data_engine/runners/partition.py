@@ -69,6 +69,13 @@ def run(
         chosen.run(work, parts, out, needs, blame)
 
 
+def width(runner: RunnerName, needs: Needs = MEDIA) -> int:
+    """How many processes at most are at work at once: what rates are shared by."""
+    chosen = importlib.import_module(f"data_engine.runners.{runner}")
+    processes: int = chosen.width(needs)
+    return processes
+
+
 @contextmanager
 def _watched(out: Path, total: int, on_progress: Callable[[int, int], None]) -> Iterator[None]:
     """Reports finished partitions by counting their markers: the same for every runner."""

@@ -80,6 +80,10 @@ def run(work: Work, parts: Sequence[Path], out: Path, needs: Needs, blame: Blame
         release(ray)
 
 
+def width(needs: Needs) -> int:
+    return room([node["Resources"] for node in start().nodes() if node["Alive"]], needs)
+
+
 def release(ray: Any) -> None:
     """Ends the workers of the pool, at work or not: their cores and memory are free."""
     global _pool

@@ -78,3 +78,7 @@ def run(work: Work, parts: Sequence[Path], out: Path, _needs: Needs, _blame: Bla
         run_partition(work, Path(part), Path(folder))
 
     context.parallelize(paths, len(paths)).foreach(task)
+
+
+def width(_needs: Needs) -> int:
+    return max(1, int(session().sparkContext.defaultParallelism))
