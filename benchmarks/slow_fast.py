@@ -16,10 +16,10 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
-from measuring import planted, save
-from tests import films
+from measuring import planted, save  # noqa: E402
 
-from model.decoding import probe, scan
+from model.decoding import probe, scan  # noqa: E402
+from tests import films  # noqa: E402
 
 PLAN = """
 import json, resource, sys
@@ -44,7 +44,8 @@ print(json.dumps({"frames": frames, "cpu_s": used.ru_utime + used.ru_stime}), fi
 """
 FFMPEG = """
 import json, resource, subprocess, sys
-subprocess.run(["ffmpeg", "-v", "fatal", "-threads", sys.argv[2], "-i", sys.argv[1], "-an", "-f", "null", "-"], check=True)
+command = ["ffmpeg", "-v", "fatal", "-threads", sys.argv[2], "-i", sys.argv[1], "-an", "-f", "null", "-"]
+subprocess.run(command, check=True)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(json.dumps({"cpu_s": used.ru_utime + used.ru_stime}), file=sys.stderr)
 """
@@ -92,7 +93,9 @@ def speed(folder: Path, rounds: int) -> dict[str, Any]:
     for name, seconds in used.items():
         print(f"{name}: {seconds:.1f} CPU-s, {frames / seconds:.0f} frames a CPU-s")
     print(f"keye-vl-utils 1.5.2: {theirs['cpu_s']:.1f} CPU-s, {theirs['peak_kb'] / 1024:,.0f} MB")
-    print(f"plan reaches {used[best] / used['plan']:.0%} of the fastest decode ({best}); {peak / 1024:.0f} MB", end="; ")
+    print(
+        f"plan reaches {used[best] / used['plan']:.0%} of the fastest decode ({best}); {peak / 1024:.0f} MB", end="; "
+    )
     print(f"{used['plan'] / theirs['cpu_s']:.2f} of the package's CPU-s, {peak / theirs['peak_kb']:.1%} of its memory")
     return {
         "frames": frames,

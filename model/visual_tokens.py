@@ -242,12 +242,13 @@ def grids(height: int, width: int, factor: int = 28) -> list[Size]:
 
 def floor_fits(is_slow: Sequence[bool], height: int, width: int, budget: VisualBudget) -> bool:
     """Whether all frames fit with slow ones of `frame_min_tokens`, or at their full size where that is less."""
-    largest = math.prod(grids(height, width, budget.factor)[-1])
+    counts = [math.prod(cells) for cells in grids(height, width, budget.factor)]
+    largest = max((count for count in counts if count <= budget.frame_max_tokens), default=1)
     try:
         plan = plan_video(is_slow, height, width, budget)
     except VisualTokenError:
         return False
-    return num_tokens(plan.slow, budget.factor) >= min(budget.frame_min_tokens, budget.frame_max_tokens, largest)
+    return num_tokens(plan.slow, budget.factor) >= min(budget.frame_min_tokens, largest)
 
 
 def affordable(is_slow: Sequence[bool], budget: VisualBudget) -> int:

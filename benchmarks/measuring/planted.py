@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests import films
 
 from model.decoding import Pixels, pick, probe, scan
 from model.video_plan import plan_file
 from model.visual_tokens import SLOW_FAST
+from tests import films
 
 SIZE = (360, 640)
 FPS = 24
@@ -102,12 +102,14 @@ def splices(folder: Path, count: int = 60) -> Planted:
 
 
 def stills(folder: Path, count: int = 60) -> Planted:
-    """Stills of film and street, one to four seconds each, under grain and a slight sway."""
+    """Stills of the film, in no order, one to four seconds each, under grain and a slight sway."""
     random = np.random.default_rng(1)
-    pictures = [one for source in (films.film(), films.street()) for one in _drawn(source, count // 2, random)]
+    pictures = _drawn(films.film(), count, random)
     lengths = random.integers(FPS, 4 * FPS, len(pictures))
     order = random.permutation(len(pictures))
-    frames = (_shaken(pictures[place], random) for place, length in zip(order, lengths, strict=True) for _ in range(length))
+    frames = (
+        _shaken(pictures[place], random) for place, length in zip(order, lengths, strict=True) for _ in range(length)
+    )
     _write(folder / "stills.mp4", frames)
     return Planted("stills with grain and sway", folder / "stills.mp4", (np.cumsum(lengths)[:-1] / FPS).tolist())
 
@@ -132,10 +134,11 @@ def objects(folder: Path, count: int = 30) -> Planted:
 
 
 def _drawn(source: Path, count: int, random: np.random.Generator) -> list[Pixels]:
-    """Frames from all over a video, not in order, at `SIZE`."""
+    """Frames from all over a video, at `SIZE`."""
     info = probe(source)
-    wanted = sorted(random.choice(scan(source, info).packets // 48, count, replace=False) * 48)
-    return [frame.pixels for frame in pick(source, info, [int(index) for index in wanted], SIZE)]
+    apart = scan(source, info).packets // count
+    wanted = [place * apart + int(random.integers(apart // 2)) for place in range(count)]
+    return [frame.pixels for frame in pick(source, info, wanted, SIZE)]
 
 
 def _shaken(picture: Pixels, random: np.random.Generator) -> Pixels:

@@ -1,4 +1,4 @@
-"""Runs in its own process: what keye-vl-utils 1.5.2 makes of videos, as JSON lines; with its CPU-seconds and peak memory.
+"""Runs in its own process: what keye-vl-utils 1.5.2 makes of videos, as JSON lines, and what that cost it.
 
     python keye_vl_utils_oracle.py FOLDER_WITH_THE_PACKAGE VIDEO...
 

@@ -3,6 +3,8 @@
 import json
 import shutil
 import subprocess
+import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from model.cli import app
-from model.decoding import VideoError, probe, stream_frames
-from model.video_file import plan_file
+from model.decoding import VideoError, probe, sample
+from model.video_plan import plan_file
 from model.visual_tokens import visual_budget
 
 pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg on PATH")
@@ -44,11 +46,12 @@ def cut(tmp_path: Path) -> Path:
     return write(tmp_path / "cut.mkv", shots.repeat(20, axis=0))
 
 
-@pytest.mark.parametrize(("fps", "shown"), [(2, [0, 5, 10, 15, 20, 25, 30, 35, 40]), (0.7, [0, 14, 28, 42])])
-def test_a_frame_is_the_one_on_screen_at_its_time(counter: Path, fps: float, shown: list[int]) -> None:
-    frames = list(stream_frames(counter, fps, (24, 32)))
-    assert [frame.shape for frame in frames] == [(24, 32, 3)] * len(shown)
-    assert [round(float(frame.mean()) / 5) for frame in frames] == shown
+@pytest.mark.parametrize(("fps", "shown"), [(2, [0, 5, 10, 15, 20, 25, 30, 35, 40]), (0.7, [0, 15, 29])])
+def test_a_frame_is_the_first_of_its_interval(counter: Path, fps: float, shown: list[int]) -> None:
+    frames = list(sample(counter, probe(counter), fps, (24, 32)))
+    assert [frame.pixels.shape for frame in frames] == [(24, 32, 3)] * len(shown)
+    assert [round(float(frame.pixels.mean()) / 5) for frame in frames] == [frame.index for frame in frames] == shown
+    assert [frame.time for frame in frames] == pytest.approx([index / 10 for index in shown])
 
 
 def test_probe_reads_size_and_duration(counter: Path) -> None:
@@ -63,7 +66,7 @@ def test_plan_finds_the_cut(cut: Path) -> None:
     data = json.loads(result.stdout)
     assert [frame["kind"] for frame in data["frames"]] == ["slow", *["fast"] * 3, "slow", *["fast"] * 3]
     assert [frame["time"] for frame in data["frames"]] == [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5]
-    assert [frame["index"] for frame in data["frames"]] == list(range(8))
+    assert [frame["index"] for frame in data["frames"]] == list(range(0, 40, 5))
     assert (data["slow_frames"], data["fast_frames"], data["budget"]) == (2, 6, 300)
     assert data["total_tokens"] == sum(frame["tokens"] for frame in data["frames"]) <= 300
     assert all(f["tokens"] == f["height"] * f["width"] // 784 for f in data["frames"])
@@ -74,6 +77,35 @@ def test_too_many_frames_are_spread_over_the_whole_video(cut: Path) -> None:
     planned = plan_file(cut, type(budget)(fps=10, max_frames=4, frame_max_tokens=16))
     assert planned.times == [0, 1, 2, 3]
     assert planned.frames == []
+
+
+def test_a_clip_too_long_for_its_floor_is_sampled_more_thinly_and_says_so(cut: Path) -> None:
+    """Eight frames, two of them slow, need 48 * (2 + 0.3 * 6) tokens at the floor: 182."""
+    arguments = ["plan", str(cut), "--budget"]
+    assert "sampled at" not in RUN.invoke(app, [*arguments, "300"]).stdout
+    data = json.loads(RUN.invoke(app, [*arguments, "130", "--json"]).stdout)
+    assert 0 < data["fps"] < 2 and data["total_tokens"] <= 130
+    times = [frame["time"] for frame in data["frames"]]
+    assert 2 <= len(times) < 8 and times[0] == 0 and times[-1] >= 2
+    assert all(abs(later - earlier - 1 / data["fps"]) <= 0.1 for earlier, later in pairwise(times))
+    assert all(frame["tokens"] >= 48 for frame in data["frames"] if frame["kind"] == "slow")
+    assert "frames a second, not 2" in RUN.invoke(app, [*arguments, "130"]).stdout
+
+
+@pytest.mark.parametrize(("preset", "budget"), [("paper", 75_000), ("released", 65_536), ("tiny", 512), ("8b", 75_000)])
+def test_presets_of_slow_fast_and_of_models_share_an_option(cut: Path, preset: str, budget: int) -> None:
+    data = json.loads(RUN.invoke(app, ["plan", str(cut), "--json", "--preset", preset]).stdout)
+    assert data["budget"] == budget >= data["total_tokens"]
+    assert data["slow_frames"] == (1 if preset == "released" else 2)  # noise and other noise are one to the package
+
+
+def test_planning_imports_neither_torch_nor_transformers(cut: Path) -> None:
+    code = "import sys; from model.video_plan import plan_file; from model.visual_tokens import SLOW_FAST; "
+    code += "[plan_file(__import__('pathlib').Path(sys.argv[1]), budget) for budget in SLOW_FAST.values()]; "
+    code += "print(sorted({'torch', 'transformers', 'cv2'} & set(sys.modules)))"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code, cut], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_film_strip_shows_every_frame(cut: Path, tmp_path: Path) -> None:

@@ -30,7 +30,9 @@ def ffmpeg(*arguments: str | Path) -> None:
 def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Real clips, pieces of the film in several containers and rates, and generated ones."""
     folder = tmp_path_factory.mktemp("videos")
-    made = [folder / name for name in ("piece.mp4", "piece.ts", "vfr.mp4", "odd.mp4", "noise.mkv", "black.mp4", "slow.mp4")]
+    made = [
+        folder / name for name in ("piece.mp4", "piece.ts", "vfr.mp4", "odd.mp4", "noise.mkv", "black.mp4", "slow.mp4")
+    ]
     piece, ts, vfr, odd, noise, black, slow = made
     small = ["-vf", "scale=480:270", "-c:v", "libx264", "-preset", "ultrafast", "-an"]
     ffmpeg("-ss", "100", "-t", "20", "-i", films.film(), *small, piece)
@@ -76,14 +78,18 @@ def test_hsv_is_opencvs() -> None:
     np.testing.assert_array_equal(to_hsv(colours), cv2.cvtColor(colours, cv2.COLOR_RGB2HSV))
 
 
-@pytest.mark.parametrize(("last", "count"), [(794, 159), (14401, 1200), (249, 20), (7200, 600), (9, 10), (5, 1), (863_999, 1365)])
+@pytest.mark.parametrize(
+    ("last", "count"), [(794, 159), (14401, 1200), (249, 20), (7200, 600), (9, 10), (5, 1), (863_999, 1365)]
+)
 def test_linspace_is_torchs(last: int, count: int) -> None:
     np.testing.assert_array_equal(np.round(linspace(last, count)), torch.linspace(0, last, count).round().numpy())
 
 
 def test_it_is_blind_as_the_package_is() -> None:
     """Which is why it is not the default."""
-    colours = [np.full((240, 320, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255), (60, 60, 60), (240,) * 3)]
+    colours = [
+        np.full((240, 320, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255), (60, 60, 60), (240,) * 3)
+    ]
     noise = [np.random.default_rng(seed).integers(0, 256, (240, 320, 3), dtype=np.uint8) for seed in (0, 1)]
     assert similarity(*colours[:2], RELEASED) == similarity(*colours[2:], RELEASED) == similarity(*noise, RELEASED) == 1
 
