@@ -70,7 +70,7 @@ class TemporalQuestions(Maker):
     kinds: tuple[Kind, ...] = ("list", "when", "why")
     language: Language = "en"
     max_seconds: float = Field(default=120.0, gt=0)
-    max_similarity: float = Field(default=0.7, gt=0, le=1)
+    max_similarity: float = Field(default=0.6, gt=0, le=1)
 
     @property
     def consults(self) -> tuple[str, ...] | None:
