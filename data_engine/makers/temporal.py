@@ -182,10 +182,11 @@ def _about(events: Sequence[Event], asked: str, answer: str, task: str) -> Sampl
 
 
 def a_question(text: str) -> str:
-    """A teacher's words as one question without a time in it. Raises ValueError."""
-    words = caption(text.strip().splitlines()[-1] if text.strip() else "", 2, 60)
-    if not words.endswith(ENDS):
+    """The last line of a reply that is a question, without a number in it. Raises ValueError where there is none."""
+    lines = [line.strip() for line in text.splitlines() if line.strip().endswith(ENDS)]
+    if not lines:
         raise ValueError("it is no question")
+    words = caption(lines[-1], 2, 60)
     if any(letter.isdigit() for letter in words):
         raise ValueError("it gives a number away")
     return words

@@ -112,7 +112,7 @@ def test_replies_that_are_no_question_leave_no_sample(server: CountingServer, tm
 
 
 def test_a_real_model_words_questions_and_times_stay_true(tmp_path: Path) -> None:
-    teacher = Teacher(name="smollm2", folder=smollm2(), max_tokens=24, attempts=1)
+    teacher = Teacher(name="smollm2", folder=smollm2(), max_tokens=30, attempts=3)
     tools = Tools(tmp_path, tmp_path, teachers=(teacher,))
     events = [event(0), event(1)]
     found = list(TemporalQuestions(kinds=("when", "why")).make(events, tools))
