@@ -2,7 +2,7 @@
 
 Keye-VL-1.5 report, section 2.2: the first frame is slow; a later frame is compared with the latest
 slow frame by a patch-based similarity; above 95 % it is fast, else it becomes the new slow frame.
-docs/video.md shows what the similarity here finds on real films, beside the released one.
+docs/slow_fast.md shows what the similarity here finds on real films, beside the released one.
 """
 
 from collections.abc import Iterable, Iterator

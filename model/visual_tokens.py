@@ -53,7 +53,7 @@ class VisualTokenError(ValueError):
 class VisualBudget:
     """Every constant of visual token counting and of slow-fast. Token counts are language-model tokens (28 x 28 px).
 
-    The defaults are the preset `paper`; docs/video.md says what each field does and why it has its value.
+    The defaults are the preset `paper`; docs/slow_fast.md says what each field does and why it has its value.
 
     - `fps`, `max_frames`: frames sampled a second, and at most; a longer clip is sampled more thinly, evenly.
     - `similarity`: a frame more alike than this to the latest slow frame is fast. `released`: at least so alike.
