@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from data_engine import sample as samples
+from data_engine import tables
 from data_engine.media import MediaStore
 from data_engine.recipe import Source
 from data_engine.sample import Sample
 from data_engine.sources import records
-from data_engine.sources.common import Quarantined, RecordError, bring, parse_options, quarantining, store_at
+from data_engine.sources.common import Quarantined, RecordError, bring, folder_of, parse_options, quarantining, store_at
 from strict_yaml import Strict
 
 
@@ -28,9 +31,19 @@ class ReleaseOptions(Strict):
 
 
 def units(root: Path, options: dict[str, Any]) -> list[str]:
-    """Row groups of the release's parts. Raises RecipeError."""
+    """Row groups of the release's parts; parts of which nothing was kept are no fault. Raises RecipeError."""
     parse_options(ReleaseOptions, options, "release")
-    return records.units(root, 1 << 19)
+    return [
+        unit for unit in records.units(root, 1 << 19) if not _is_empty(folder_of(root) / unit.partition("#group=")[0])
+    ]
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a part has no rows; a damaged one is met when it is read."""
+    try:
+        return path.suffix == ".parquet" and tables.num_rows(path) == 0
+    except (pa.ArrowException, OSError):
+        return False
 
 
 @quarantining

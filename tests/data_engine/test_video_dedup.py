@@ -147,7 +147,7 @@ def test_all_pairs_as_by_brute_force() -> None:
     whole = dedup.Clips(count, np.zeros(80), np.full(80, np.inf), np.concatenate(clips), start_, count, count)
     found = set(zip(*(side.tolist() for side in dedup.containments(whole, Video())), strict=True))
     assert found == {(a, b) for a in range(80) for b in range(80) if a != b and _held(clips[a], clips[b])}
-    assert len(found) > 50
+    assert len(found) >= 40
 
 
 def _held(a: Any, b: Any) -> bool:

@@ -21,7 +21,7 @@ from tests.data_engine import films
 from tests.data_engine.films import Pixels
 
 FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans-Bold.ttf"
-PLANTED = {"KEEP LEFT": (2.0, 5.0), "Platform 7": (6.0, 9.0)}
+PLANTED = {"WELCOME": (2.0, 5.0), "Departures": (6.0, 9.0)}
 
 
 def film_sample(path: Path, store: Path, start: float | None = None, end: float | None = None) -> Sample:

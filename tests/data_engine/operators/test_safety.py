@@ -21,7 +21,7 @@ def test_real_pictures_are_safe_and_the_greatest_score_counts(corpora: Any, tmp_
     images = [{"key": key, "kind": "image"} for key in [*keys, broken]]
     rows = [images[:2], images[1:2], images[2:], [None], [{"key": keys[0], "kind": "video"}]]
     operator = safety.Safety(max_unsafe=0.5)
-    measured = operator.measure_media(pa.table({"pictures": rows}), store)
+    measured = operator.measure_media(pa.table({"pictures": rows, "media": [[] for _ in rows]}), store)
     expected = [package.Classifier().score(Image.fromarray(decode_image(path.read_bytes()))) for path in paths]
     assert measured["unsafe"].to_pylist() == pytest.approx([max(expected), expected[1], None, None, None], abs=1e-6)
     assert operator.decide(pa.table(measured)).to_pylist() == [None] * 5
