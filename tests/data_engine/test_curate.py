@@ -18,7 +18,8 @@ from data_engine.recipe import load_recipe
 from tests import small_corpora as small
 from tests.data_engine.test_media import huge_png
 
-NAMES = {"stamps", "pages", "scene_text", "easy_vqa", "easy_vqa_words", "film", "reference", "champ"}
+NAMES = {"stamps", "pages", "scene_text", "written", "easy_vqa", "easy_vqa_words"}
+NAMES |= {"film", "titles", "reference", "champ"}
 
 
 def test_the_summary_adds_up(small_run: Path) -> None:
