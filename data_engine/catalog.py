@@ -186,7 +186,7 @@ def funnel(data: Path, *, by_source: bool = False) -> list[dict[str, Any]]:
             FROM {{}} GROUP BY ALL"""
         found = rows(connection, query.format("operator", "count(*) FILTER (status = 'rerouted')", "verdicts"))
         found += rows(connection, query.format(REFUSED_BY, "0", "quarantine")) if has(connection, "quarantine") else []
-        found += rows(connection, query.format("'make'", "0", "unmade")) if has(connection, "unmade") else []
+        found += rows(connection, query.format("'make'", "0", "unmade WHERE lost")) if has(connection, "unmade") else []
     changed = {} if by_source else _rewritten(data)
     funnels = []
     for corpus, place in sorted({(row["corpus"], row["source"]) for row in found}, key=str):
@@ -249,7 +249,7 @@ def reasons(data: Path) -> list[dict[str, Any]]:
             found += rows(
                 connection,
                 """SELECT corpus, 'dropped' AS status, maker AS operator, reason, count(*) AS count
-                   FROM unmade GROUP BY ALL""",
+                   FROM unmade WHERE lost GROUP BY ALL""",
             )
     return sorted(found, key=lambda row: (row["corpus"], -row["count"], row["reason"]))
 

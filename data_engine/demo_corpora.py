@@ -131,8 +131,8 @@ MANIFEST: tuple[Item, ...] = (
         bytes=58_431_438,
         licence="CC-BY-3.0",
         attribution="Big Buck Bunny, 2008 Blender Foundation, www.bigbuckbunny.org",
-        holds="the first five minutes of an animated film, 1280x720, 24 frames a second",
-        paths=("video/bbb_5min.mp4",),
+        holds="the first five minutes of an animated film, 1280x720, 24 frames a second; its trailer with title cards",
+        paths=("video/bbb_5min.mp4", "trailer"),
         unpack=demo_unpack.film,
     ),
     Item(
@@ -297,13 +297,12 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file or of all files below a folder; files that vanish meanwhile count as nothing."""
+    """Bytes of a file or of all files below a folder; files and folders that vanish meanwhile count as nothing."""
+    files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names] if path.is_dir() else [path]
     total = 0
-    for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
-        try:
-            total += file.stat().st_size if file.is_file() else 0
-        except OSError:
-            continue
+    for file in files:
+        with suppress(OSError):
+            total += file.stat().st_size
     return total
 
 

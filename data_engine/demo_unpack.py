@@ -20,6 +20,7 @@ STAMPS = PurePosixPath("usr/share/tuxpaint/stamps")
 OPENCV = PurePosixPath("usr/share/doc/opencv-doc/examples")
 REFERENCE = PurePosixPath("usr/share/debian-reference")
 MOVIE_ZIP = "docs/_static/medias/getting_started/moviepy_10_minutes/moviepy_10_minutes.zip"
+TRAILER = "docs/_static/medias/getting_started/moviepy_10_minutes/trailer_bbb.mp4"
 MOVIE = "moviepy_10_minutes/resources/bbb.mp4"
 WORDS_IMAGES = 1500
 
@@ -122,11 +123,13 @@ def _problem_line(problem: dict[str, Any]) -> dict[str, Any]:
 
 
 def film(sdist: Path, out: Path) -> None:
-    """The first five minutes of Big Buck Bunny, cut by stream copy: `video/bbb_5min.mp4`."""
-    target = out / "video" / "bbb_5min.mp4"
+    """The first five minutes of Big Buck Bunny, cut by stream copy: `video/bbb_5min.mp4`; `trailer/trailer_bbb.mp4`."""
+    target, trailer = out / "video" / "bbb_5min.mp4", out / "trailer" / "trailer_bbb.mp4"
     target.parent.mkdir(parents=True, exist_ok=True)
+    trailer.parent.mkdir(exist_ok=True)
     inner = zipfile.ZipFile(_tar_member(sdist, MOVIE_ZIP))
     with tempfile.TemporaryDirectory(dir=out) as scratch, inner:
+        trailer.write_bytes(_tar_member(sdist, TRAILER).getvalue())
         whole = Path(inner.extract(MOVIE, scratch))
         cut = ["-t", "300", "-map", "0:v:0", "-map_metadata", "-1", "-c", "copy", "-fflags", "+bitexact"]
         command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(whole), *cut, str(target)]

@@ -241,11 +241,11 @@ def corpus_counts(counts: Mapping[str, Mapping[str, int]], corpus: str) -> dict[
     """
     final, making = counts[f"dedup.{corpus}"], making_steps(counts, corpus)
     refused = sum(counts[name]["quarantine"] for name in (f"ingest.{corpus}", *making))
-    unmade = sum(counts[name]["unmade"] for name in making)
+    lost = sum(counts[name]["lost"] for name in making)
     return {
-        "ingested": final["samples_in"] + refused + unmade,
+        "ingested": final["samples_in"] + refused + lost,
         "kept": final["samples_kept"],
-        "dropped": final["samples_dropped"] + unmade,
+        "dropped": final["samples_dropped"] + lost,
         "rerouted": final.get("samples_rerouted", 0),
         "quarantined": final["samples_quarantined"] + refused,
         "rewritten": counts.get(f"rewrite.{corpus}", {}).get("rewritten", 0),

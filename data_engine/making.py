@@ -8,9 +8,10 @@ what they make together is what the next stage, or the probe, gets:
       - captions: {fps: 1.0}                         # and of every shot a caption
         frame_text: {}                               # and a reading exercise
 
-A maker is a frozen model whose fields are the recipe's keys. `make` gives every new sample with what is to be known
-of its making (table `made`); an `Unmade` for a sample of which it makes nothing, which counts as dropped; and a
-`Quarantined` for one with a fault: nothing is lost in silence. `keep` hands samples on as they are.
+A maker is a frozen model whose fields are the recipe's keys. `make` gives every new sample with what is to be known of
+its making (table `made`); an `Unmade` for a sample of which it makes nothing; and a `Quarantined` for one with a
+fault. A sample of which no maker of a stage makes anything counts as dropped: nothing is lost in silence. `keep` hands
+samples on as they are.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_engine import clips, tables
@@ -52,7 +54,9 @@ MADE_SCHEMA = pa.schema(
     ]
 )
 
-UNMADE_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "source", "maker", "reason")])
+UNMADE_SCHEMA = pa.schema(
+    [*((name, pa.string()) for name in ("id", "source", "maker", "reason")), ("lost", pa.bool_())]
+)
 
 ASKED_SCHEMA = pa.schema([("teacher", pa.string()), ("counts", pa.string())])
 CACHE = "cache"
@@ -251,7 +255,7 @@ def _run_stage(
         tools = Tools(this.store, this.run.out / CACHE, films, recipe.teachers, recipe.budget, processes)
         work = functools.partial(make_partition, stage=stage, samples=samples, tools=tools)
         this.over_parts(f"make {corpus.corpus}", work, parts, folder, usual, needs)
-        return row_counts(folder, "samples", "unmade", "quarantine")
+        return {**row_counts(folder, "samples", "quarantine", "unmade"), "lost": count_lost(folder)}
 
     return this.run.step(
         f"make{number}.{corpus.corpus}",
@@ -277,8 +281,8 @@ def make(given: Sequence[Sample], stage: Stage, tools: Tools) -> dict[str, pa.Ta
         {"id": item.sample.id, "maker": name, "teacher": item.teacher or None, "about": list(item.about.items())}
         for name, item in made
     ]
-    left = [_left(name, item) for name, item in done if isinstance(item, Unmade)]
     refused = [{**dataclasses.asdict(item), "source": source} for _, item in done if isinstance(item, Quarantined)]
+    left = _left(given, done)
     return {
         "samples": samples_.to_table(item.sample for _, item in made),
         "made": pa.Table.from_pylist(about, schema=MADE_SCHEMA),
@@ -294,9 +298,24 @@ def asked_table(counts: Counts) -> dict[str, pa.Table]:
     return {"asked": pa.Table.from_pylist(rows, schema=ASKED_SCHEMA)} if rows else {}
 
 
-def _left(name: str, item: Unmade) -> dict[str, str]:
-    one = item.sample
-    return {"id": one.id, "source": one.source, "maker": name, "reason": item.reason}
+def count_lost(folder: Path) -> int:
+    """Samples of which a step made nothing at all."""
+    return sum(pc.sum(pq.read_table(part)["lost"]).as_py() or 0 for part in tables.parts(folder / "unmade"))
+
+
+def _left(given: Sequence[Sample], done: Sequence[tuple[str, Outcome]]) -> list[dict[str, Any]]:
+    """Rows of `unmade`; the first of a sample that lives on in none of what was made says that it is `lost`."""
+    alive = {name for _, item in done if isinstance(item, Made) for name in (item.sample.id, *item.sample.parents)}
+    faulty_ones = {item.locator for _, item in done if isinstance(item, Quarantined)}
+    told = [(item.sample, name, item.reason) for name, item in done if isinstance(item, Unmade)]
+    known = alive | {sample.id for sample, _, _ in told}
+    silent = [one for one in given if one.id not in known and (one.origin or one.id) not in faulty_ones]
+    rows = []
+    for sample, name, reason in [*told, *((one, "", "no maker of the stage took it up") for one in silent)]:
+        about = {"id": sample.id, "source": sample.source, "maker": name, "reason": reason}
+        rows.append({**about, "lost": sample.id not in alive})
+        alive.add(sample.id)
+    return rows
 
 
 def told(made: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

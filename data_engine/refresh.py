@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
-from data_engine import catalog, queues, shards, tables
+from data_engine import catalog, making, queues, shards, tables
 from data_engine.finish import corpus_counts
 from data_engine.media import write_atomic
 from data_engine.rights import Rights, write_attribution
@@ -43,6 +43,8 @@ def _counts(data: Path, step: Path, record: dict[str, Any]) -> Counts:
     counts: Counts = dict(record["counts"])
     tabled = [name for name in counts if any((step / name).glob("*.parquet"))]
     counts |= {name: tables.count(step / name) for name in tabled}
+    if (step / "unmade").is_dir():
+        counts["lost"] = making.count_lost(step)
     if (step / "queues").is_dir():
         return counts | queues.counted(step / "queues")
     if (step / "verdicts").is_dir():

@@ -30,6 +30,11 @@ def make(corpora: Path, target: Path) -> Path:
     problems = (corpora / "champ/champ.jsonl").read_text(encoding="utf-8").splitlines()[:30]
     (target / "champ/champ.jsonl").write_text("\n".join(problems) + "\n", encoding="utf-8")
     benchmarks(corpora, target)
+    shutil.copytree(corpora / "writing", target / "writing")
+    # A shot with a title card.
+    (target / "trailer").mkdir()
+    card = ffmpeg.input(str(corpora / "trailer/trailer_bbb.mp4"), ss=14, t=12)
+    card.output(str(target / "trailer/trailer_bbb.mp4"), an=None, preset="ultrafast", loglevel="error").run()
     # From its very start the AVI: a copy from further in keeps the gap before it in its header's duration.
     for name, start in (("bbb_5min.mp4", 20), ("vtest.avi", 0)):
         video = ffmpeg.input(str(corpora / "video" / name), ss=start, t=28)
@@ -60,7 +65,9 @@ def recipe(root: Path, path: Path) -> Path:
     data["root"] = str(root)
     by_name = {corpus["corpus"]: corpus for corpus in data["corpora"]}
     by_name["pages"]["sources"][0]["options"] |= {"pages": 2, "max_blocks": 4}
-    tasks = {"frame_order": 6, "splice_time": 8, "which_clip": 8, "which_first": 6}
+    tasks = {"frame_order": 6, "splice_time": 8, "which_clip": 8, "which_first": 6, "video_match": 4}
+    for source in by_name["written"]["sources"]:
+        source["options"]["num"] = dict.fromkeys(source["options"]["num"], 1)
     by_name["film"]["sources"][0]["options"]["num"] = tasks
     for corpus in data["corpora"]:
         corpus["holdout"] = {"share": 0.2, "by": "id"}

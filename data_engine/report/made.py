@@ -22,10 +22,10 @@ _MADE = """SELECT m.corpus, m.maker, coalesce(m.teacher, '') AS teacher, s.task,
 FROM made AS m JOIN samples AS s ON s.id = m.id AND s.step = m.step LEFT JOIN verdicts AS v ON v.id = m.id
     AND v.corpus = m.corpus
 WHERE m.maker <> 'keep' GROUP BY ALL ORDER BY ALL"""
-_UNMADE = (
-    "SELECT corpus, maker, reason, count(*) AS samples FROM unmade GROUP BY ALL ORDER BY corpus, maker, samples DESC"
-)
-_FAULTS = """SELECT corpus, field AS maker, reason, count(*) AS samples FROM quarantine WHERE starts_with(step, 'make')
+_UNMADE = """SELECT corpus, maker, reason, count(*) AS samples, count(*) FILTER (lost) AS lost FROM unmade
+GROUP BY ALL ORDER BY corpus, maker, samples DESC"""
+_FAULTS = """SELECT corpus, field AS maker, reason, count(*) AS samples, count(*) AS lost FROM quarantine
+WHERE starts_with(step, 'make')
 GROUP BY ALL ORDER BY corpus, samples DESC LIMIT 20"""
 
 

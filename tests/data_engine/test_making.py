@@ -16,6 +16,7 @@ from data_engine.cli import app
 from data_engine.curate import check, curate
 from data_engine.recipe import Recipe, load_recipe
 from data_engine.runners.partition import RunnerName
+from data_engine.sample import Sample, document
 from strict_yaml import RecipeError
 from tests.data_engine import films
 
@@ -166,3 +167,34 @@ def test_wrong_makers_are_refused_before_anything_runs() -> None:
 
 def test_every_maker_is_where_it_is_said_to_be() -> None:
     assert all(issubclass(making.maker(name), making.Maker) for name in making.MAKERS)
+
+
+class Odd(making.Maker):
+    """Twice what is odd; of four it knows nothing, of six it says nothing, eight is broken."""
+
+    def make(self, samples, tools):  # type: ignore[no-untyped-def]
+        for sample in samples:
+            number = int(sample.text)
+            if number % 2:
+                yield making.Made(making.derived([sample], "twice", [document(str(2 * number))]))
+            elif number in {2, 4}:
+                yield making.Unmade(sample, "even")
+            elif number == 8:
+                yield making.faulty(sample, "text", "broken")
+
+
+def numbers(*values: int) -> list[Sample]:
+    return [Sample("c", "text", "number", (document(str(n)),), source="s", origin=f"{n}") for n in values]
+
+
+def test_a_sample_is_lost_only_if_nothing_was_made_of_it() -> None:
+    given = numbers(1, 2, 3, 4, 6, 8)
+    alone = making.make(given, [("odd", Odd())], making.Tools(Path("none")))
+    assert alone["samples"]["task"].to_pylist() == ["twice", "twice"]
+    rows = [(row["reason"], row["lost"]) for row in alone["unmade"].to_pylist()]
+    assert rows == [("even", True), ("even", True), ("no maker of the stage took it up", True)]
+    assert alone["quarantine"]["locator"].to_pylist() == ["8"]
+    both = making.make(given, [("odd", Odd()), ("keep", making.Keep()), ("odd", Odd())], making.Tools(Path("none")))
+    assert len(both["samples"]) == 2 + 6 + 2 and not any(both["unmade"]["lost"].to_pylist())
+    twice = making.make(given, [("odd", Odd()), ("odd", Odd())], making.Tools(Path("none")))
+    assert sum(twice["unmade"]["lost"].to_pylist()) == 3

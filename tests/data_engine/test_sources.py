@@ -90,7 +90,7 @@ def test_caption_faults_are_named(tmp_path, store):
     assert "alone.txt" in bad[0].reason and bad[1].reason == "empty file" and "UTF-8" in bad[2].reason
 
 
-REQUIRED = {"queue": {"media": "media"}}  # options a format cannot do without
+REQUIRED = {"queue": {"media": "media"}, "release": {"media": "media"}}  # options a format cannot do without
 
 
 @pytest.mark.parametrize("name", ingest.FORMATS)

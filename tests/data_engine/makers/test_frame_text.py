@@ -13,7 +13,7 @@ from data_engine import grounding
 from data_engine.grounding import Clip
 from data_engine.makers import frame_text
 from data_engine.makers.frame_text import FrameText, Line, appearances, moments
-from data_engine.making import Made, Tools
+from data_engine.making import Made, Tools, Unmade
 from data_engine.media import MediaStore
 from data_engine.sample import Media, Message, Part, Sample
 from data_engine.sources.common import Quarantined
@@ -37,9 +37,9 @@ def titled(picture: Pixels, text: str) -> Pixels:
     return np.asarray(image)
 
 
-def made_of(sample: Sample, tools: Tools, **fields: Any) -> tuple[list[Made], list[Quarantined]]:
+def made_of(sample: Sample, tools: Tools, **fields: Any) -> tuple[list[Made], list[Quarantined | Unmade]]:
     found = list(FrameText(max_side=480, **fields).make([sample], tools))
-    return [i for i in found if isinstance(i, Made)], [i for i in found if isinstance(i, Quarantined)]
+    return [i for i in found if isinstance(i, Made)], [i for i in found if not isinstance(i, Made)]
 
 
 def test_planted_text_is_read_and_timed(corpora: Any, tmp_path: Path) -> None:

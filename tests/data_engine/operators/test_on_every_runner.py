@@ -147,7 +147,7 @@ def run_chain(case: Case, name: RunnerName, out: Path) -> Path:
     silent: Callable[[int, int], None] = lambda done, total: None  # noqa: E731
     parts = tables.write_partitions(case.rows, out / "samples", 4)
     units = pa.table({"part": [part.name for part in parts]})
-    opened = partial(probe.probe_partition, store=case.store, frames=out / "frames", config=Frames())
+    opened = partial(probe.probe_partition, store=case.store, frames=out / "probe/frames", config=Frames())
     readings = step(partial(label.label_partition, store=case.store), case.readable, 1, "read") / "ocr"
     sight = judge.Sight(out / "samples", step(opened, case.listing, 3, "probe"), readings, case.store)
     looking = [item for item in case.operators if item[1].needs_media]
@@ -178,7 +178,7 @@ def digests(folder: Path) -> dict[str, str]:
 def test_every_operator_gives_the_same_bytes_on_all_runners(ran: dict[str, Path]) -> None:
     local, spark, ray = (digests(ran[name]) for name in RUNNERS)
     assert local == spark == ray
-    assert {name.split("/")[0] for name in local} == {"samples", "frames", "read", "probe", "look", "measure", "decide"}
+    assert {name.split("/")[0] for name in local} == {"samples", "read", "probe", "look", "measure", "decide"}
 
 
 def test_none_is_left_out_and_each_had_something_to_say(case: Case, ran: dict[str, Path]) -> None:
