@@ -62,8 +62,9 @@ class TemporalQuestions(Maker):
     """Of the events of a film: a list with times, and questions on when and why, answered with times.
 
     `kinds`: which are made; `list` needs no teacher. Films longer than `max_seconds` are shown in windows of whole
-    events. Of several captions of an event the first counts. An event whose caption shares more than `max_similarity` of its words with an earlier one of the film
-    (Jaccard, of pairs of words) repeats it, and is left out: captioners get stuck.
+    events. Of several captions of an event the first counts. An event whose caption shares more than `max_similarity`
+    of its words with an earlier one of the film (Jaccard, of pairs of words) repeats it, and is left out: captioners
+    get stuck.
     """
 
     teachers: tuple[str, ...] = ()
