@@ -64,6 +64,8 @@ def check(recipe: Recipe) -> None:
 
 
 def _check_makers(where: str, corpus: Corpus, recipe: Recipe) -> None:
+    if not all(corpus.make):
+        raise RecipeError(f"{where}.make.{corpus.make.index({})}: no maker; nothing would be left of the corpus")
     for name, values in (item for stage in corpus.make for item in stage.items()):
         nearest(f"{where}.make", name, list(making.MAKERS))
         model = making.maker(name)

@@ -1,18 +1,13 @@
 """A few frames of a video at their full size, found by seeking: what text and safety are judged by."""
 
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from data_engine import video
 from data_engine.media import MediaError, MediaStore
-from model.decoding import VideoInfo
-
-Pixels = npt.NDArray[np.uint8]
+from model import decoding
+from model.decoding import Pixels, VideoInfo
 
 
 def times(start: float, end: float, count: int) -> list[float]:
@@ -21,27 +16,15 @@ def times(start: float, end: float, count: int) -> list[float]:
 
 
 def frame_at(path: Path, info: VideoInfo, time: float, max_side: int) -> Pixels | None:
-    """The RGB frame [H, W, 3] on screen at a time, its longer side at most `max_side`; None where there is none."""
-    width, height = video.fitted(info.width, info.height, max_side)
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-ss", f"{time:.3f}", "-i", str(path), "-frames:v", "1"]
-    command += ["-vf", f"scale={width}:{height}:flags=area", "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:"]
-    raw = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
-    whole = len(raw) == width * height * 3
-    return np.frombuffer(raw, np.uint8).reshape(height, width, 3) if whole else None
+    """The RGB frame [H, W, 3] on screen at a time, its longer side at most `max_side`; None where none decodes."""
+    size = decoding.fitted(info.height, info.width, max_side)
+    return next(decoding.hold(path, info, 1.0, size, start=time, end=time), None)
 
 
 def span_frames(path: Path, info: VideoInfo, start: float, end: float, fps: float, max_side: int) -> Iterator[Pixels]:
     """RGB frames [H, W, 3] of a span at `start`, `start + 1 / fps`, ...: only the span is decoded, one frame held."""
-    width, height = video.fitted(info.width, info.height, max_side)
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-ss", f"{start:.3f}", "-t", f"{end - start:.3f}", "-i", str(path)]
-    command += ["-vf", f"fps={fps}:round=up,scale={width}:{height}:flags=area"]
-    with subprocess.Popen(
-        [*command, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:"], stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout
-        size = width * height * 3
-        while len(data := process.stdout.read(size)) == size:
-            yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
+    size = decoding.fitted(info.height, info.width, max_side)
+    return decoding.hold(path, info, fps, size, start=start, end=end)
 
 
 def of_sample(media: Sequence[dict[str, Any]], store: MediaStore, count: int, max_side: int) -> Iterator[Pixels]:

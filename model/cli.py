@@ -40,6 +40,7 @@ def plan(
     from model.video_plan import plan_file
 
     try:
+        check_picture(image)
         bounds = visual_budget(preset)
         bounds = replace(bounds, fps=fps or bounds.fps, video_total_tokens=budget or bounds.video_total_tokens)
         planned = plan_file(video, bounds, keep_frames=image is not None)
@@ -53,7 +54,15 @@ def plan(
     if as_data:
         print(json.dumps(data))
     else:
-        print_plan(video, data, bounds.fps)
+        print_plan(video, data, bounds)
+
+
+def check_picture(target: Path | None) -> None:
+    """Raises ValueError for a file that no picture could be written to, before the work is done."""
+    if target is not None and target.suffix.lower() != ".png":
+        raise ValueError(f"--image {target}: name a .png")
+    if target is not None and not target.parent.is_dir():
+        raise ValueError(f"--image {target}: no folder {target.parent}")
 
 
 def plan_as_json(planned: Any, budget: VisualBudget) -> dict[str, Any]:
@@ -82,20 +91,18 @@ def plan_as_json(planned: Any, budget: VisualBudget) -> dict[str, Any]:
     }
 
 
-def print_plan(video: Path, data: dict[str, Any], asked_fps: float) -> None:
-    """A short table: one row per kind of frame, and the total against the budget."""
+def print_plan(video: Path, data: dict[str, Any], budget: VisualBudget) -> None:
+    """A row for each frame, with its grid of tokens; and the totals against the budget."""
     table = Table(title=f"{video.name}: {data['total_tokens']} of {data['budget']} visual tokens")
-    for column in ("frames", "count", "height", "width", "tokens each"):
+    for column in ("index", "time", "kind", "grid", "tokens"):
         table.add_column(column, justify="right")
-    for kind in ("slow", "fast"):
-        frame = next((one for one in data["frames"] if one["kind"] == kind), None)
-        if frame is not None:
-            cells = (data[f"{kind}_frames"], frame["height"], frame["width"], frame["tokens"])
-            table.add_row(kind, *map(str, cells))
+    for frame in data["frames"]:
+        grid = f"{frame['height'] // budget.factor} x {frame['width'] // budget.factor}"
+        table.add_row(str(frame["index"]), f"{frame['time']:.2f}", frame["kind"], grid, str(frame["tokens"]))
     Console().print(table)
-    print(f"and {data['text_tokens']} text tokens for marks and timestamps")
-    if data["fps"] < asked_fps - 1e-6:
-        print(f"sampled at {data['fps']:.4g} frames a second, not {asked_fps:g}: the clip is too long for more")
+    print(f"{data['slow_frames']} slow and {data['fast_frames']} fast frames, and {data['text_tokens']} text tokens")
+    if data["fps"] < budget.fps - 1e-6:
+        print(f"sampled at {data['fps']:.4g} frames a second, not {budget.fps:g}: the clip is too long for more")
 
 
 @app.command()

@@ -27,6 +27,9 @@ Size = tuple[int, int]
 SLACK = 1.0
 """Seconds, or a twentieth of the duration if that is more, by which a file may end before its header says so."""
 
+_INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
+"""Formats in which a seek comes upon a key frame; elsewhere upon any frame, which cannot be decoded by itself."""
+
 SAME_TIME = 1e-6
 """Seconds within which two times are one: what ffmpeg prints is rounded to this."""
 
@@ -224,10 +227,22 @@ def _read_log(log: Any, numbers: Queue[float], faults: deque[str]) -> None:
             faults.append(text.replace("[error] ", ""))
 
 
-def hold(path: Path, info: VideoInfo, fps: float, size: Size) -> Iterator[Pixels]:
-    """Frames at 0, 1 / `fps`, 2 / `fps` … seconds, scaled to `size`: at each time the one that is on screen."""
-    stream = _source(path, info).filter("fps", fps=fps, round="up", start_time=0)
-    command = _command(path, stream.filter("scale", size[1], size[0], flags="area"))
+def hold(
+    path: Path, info: VideoInfo, fps: float, size: Size, *, start: float = 0.0, end: float | None = None
+) -> Iterator[Pixels]:
+    """Frames at `start`, 1 / `fps` seconds later and so on before `end`, scaled to `size`: each time's own on screen.
+
+    Where the container has an index, what lies before the key frame before `start` is passed over. The frame that is
+    on screen at `start` may be far before it.
+    """
+    sought = math.floor(start) if info.format in _INDEXED else 0  # whole seconds: exact in most time bases
+    options: dict[str, Any] = {"ss": sought, "noaccurate_seek": None} if sought else {}
+    ended = {} if end is None else {"frames:v": max(1, math.ceil((end - start) * fps - SAME_TIME))}
+    stream = (
+        _source(path, info, **options).filter("settb", "AVTB").filter("setpts", f"PTS-{round(1e6 * (start - sought))}")
+    )
+    stream = stream.filter("fps", fps=fps, round="up", start_time=0)
+    command = _command(path, stream.filter("scale", size[1], size[0], flags="area"), **ended)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:
             yield from _pixels(process.stdout, size)

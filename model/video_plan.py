@@ -52,6 +52,13 @@ def plan_file(path: Path, budget: VisualBudget, *, keep_frames: bool = False) ->
     than fit with `frame_min_tokens` a slow frame: then the file is read again.
     Raises VideoError, also for a file that has lost its end, and VisualTokenError.
     """
+    try:
+        return _planned(path, budget, keep_frames)
+    except VisualTokenError as error:
+        raise VisualTokenError(f"{path}: {error}") from error
+
+
+def _planned(path: Path, budget: VisualBudget, keep_frames: bool) -> Planned:
     info = probe(path)
     found = scan(path, info)
     check_whole(path, info, found.end)
@@ -103,9 +110,7 @@ def _planned_released(path: Path, info: VideoInfo, packets: int, budget: VisualB
         raise VideoError(path, "no frame rate in the container, which the preset `released` needs")
     indices = frame_indices(packets, info.fps, budget)
     if not indices:
-        raise VisualTokenError(
-            f"{path}: {packets} frames at {info.fps:g} a second give none at {budget.fps:g} a second"
-        )
+        raise VisualTokenError(f"{packets} frames at {info.fps:g} a second give none at {budget.fps:g} a second")
     passed = _Pass(False, [], [], [])
     thumbnails: list[Pixels] = []
     labels = label_frames(_passing(pick(path, info, indices), passed), budget)

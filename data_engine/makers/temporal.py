@@ -62,8 +62,9 @@ class TemporalQuestions(Maker):
     """Of the events of a film: a list with times, and questions on when and why, answered with times.
 
     `kinds`: which are made; `list` needs no teacher. Films longer than `max_seconds` are shown in windows of whole
-    events. An event whose caption shares more than `max_similarity` of its words with an earlier one of the film
-    (Jaccard, of pairs of words) repeats it, and is left out: captioners get stuck.
+    events. Of several captions of an event the first counts. An event whose caption shares more than `max_similarity`
+    of its words with an earlier one of the film (Jaccard, of pairs of words) repeats it, and is left out: captioners
+    get stuck.
     """
 
     teachers: tuple[str, ...] = ()
@@ -83,6 +84,9 @@ class TemporalQuestions(Maker):
             if key is None:
                 yield from (Unmade(sample, "no captioned span of a film") for sample in events)
                 continue
+            told = once_each(events)
+            yield from (Unmade(one, "another caption of an event that has one") for one in events if one not in told)
+            events = told
             fresh = without_repetitions(events, self.max_similarity)
             yield from (Unmade(one, "repeats an earlier event of its film") for one in events if one not in fresh)
             windows += in_windows(fresh, self.max_seconds)
@@ -136,6 +140,14 @@ def _film_key(sample: Sample) -> str | None:
     film = film_of(sample)
     spanned = film is not None and film.start is not None and film.end is not None
     return film.key if film and spanned and sample.text.strip() else None
+
+
+def once_each(events: Sequence[Sample]) -> list[Sample]:
+    """Of the captions of one span, as several teachers give them, the first."""
+    first: dict[tuple[float | None, float | None], Sample] = {}
+    for sample in events:
+        first.setdefault((sample.media[0].start, sample.media[0].end), sample)
+    return list(first.values())
 
 
 def without_repetitions(events: Sequence[Sample], most: float) -> list[Sample]:

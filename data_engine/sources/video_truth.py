@@ -6,11 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import ffmpeg
 from pydantic import Field, field_validator, model_validator
 
-from data_engine import video
-from data_engine.media import MediaError, MediaStore
+from data_engine.media import MediaStore
 from data_engine.recipe import Source
 from data_engine.sample import Sample
 from data_engine.sources.common import (
@@ -25,6 +23,8 @@ from data_engine.sources.common import (
 from data_engine.synthesis.video_truth import NEED_TWO_FILMS, TASKS, Cut, Film, seconds_needed, unlike
 from data_engine.synthesis.wording import LANGUAGES, Language
 from data_engine.twins import with_twins
+from model import decoding
+from model.decoding import VideoError
 from strict_yaml import Strict
 
 UNIT_TASKS = 50
@@ -138,16 +138,9 @@ def _usable(root: Path, name: str, cut: Cut) -> float | str:
 def _examine(path: Path, size: int, modified: int) -> float | str:  # noqa: ARG001 - keys of the cache
     """Seconds up to the last packet's time; a file that ends well before its header's duration is damaged."""
     try:
-        claimed = video.probe(path).duration
-    except MediaError as error:
-        return str(error)
-    try:
-        report = ffmpeg.probe(str(path), select_streams="v:0", show_entries="packet=pts_time,dts_time")
-    except ffmpeg.Error:
-        return "video does not read to its end"
-    # Old containers give some packets only a decoding time.
-    stamps = (packet.get("pts_time") or packet.get("dts_time") for packet in report["packets"])
-    end = max((float(stamp) for stamp in stamps if stamp), default=0.0)
-    if end < claimed - max(1.0, 0.05 * claimed):
-        return f"video ends at {end:.1f} s of the {claimed:.1f} s its header claims"
-    return min(end, claimed)
+        info = decoding.probe(path)
+        end = decoding.scan(path, info).last
+        decoding.check_whole(path, info, end)
+    except VideoError as error:
+        return error.reason
+    return min(end, info.duration)

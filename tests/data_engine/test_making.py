@@ -159,6 +159,7 @@ def test_wrong_makers_are_refused_before_anything_runs() -> None:
         ({"shots": {"min_seconds": 5.0, "max_seconds": 6.0}}, "at least twice"),
         ({"shots": {"model": "no/such.pth"}}, "no such file"),
         ({"shot": {}}, "shots"),
+        ({}, "no maker"),
         ({"frame_text": {"fps": 3.0}}, "tenths"),
     ):
         with pytest.raises(RecipeError, match=said):

@@ -119,12 +119,25 @@ def test_the_film_strip_shows_every_frame(cut: Path, tmp_path: Path) -> None:
         assert max(edges) >= 2 * count
 
 
+def test_the_table_has_every_frame_with_its_time_grid_and_tokens(cut: Path) -> None:
+    frames = json.loads(RUN.invoke(app, ["plan", str(cut), "--json"]).stdout)["frames"]
+    rows = [line.split("│")[1:-1] for line in RUN.invoke(app, ["plan", str(cut)]).stdout.splitlines() if "│" in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        [str(one["index"]), f"{one['time']:.2f}", one["kind"], f"{one['height'] // 28} x {one['width'] // 28}",
+         str(one["tokens"])]
+        for one in frames
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["missing.mp4"], "missing.mp4: no such file"),
         (["{cut}", "--preset", "huge"], "no model preset 'huge'"),
         (["{cut}", "--budget", "3"], "the budget is 3"),
+        (["{cut}", "--budget", "3"], "cut.mkv: "),
+        (["{cut}", "--image", "strip.txt"], "--image strip.txt: name a .png"),
+        (["{cut}", "--image", "no/strip.png"], "--image no/strip.png: no folder no"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(cut: Path, arguments: list[str], reason: str) -> None:

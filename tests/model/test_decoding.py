@@ -137,6 +137,19 @@ def test_held_frames_are_those_on_screen(folder: Path, clip: Path) -> None:
     assert len(found) >= 9 and not (found[0] == found[4]).all()
 
 
+@pytest.mark.parametrize("form", ["same", "slideshow", "clip.mkv", "late", "from_two.ts"])
+def test_a_span_is_held_as_the_whole_file_is(folder: Path, clip: Path, form: str) -> None:
+    """Also where the frame on screen began long before the span, and where no frame begins in it at all."""
+    path = made(folder, clip, form)
+    info = probe(path)
+    whole = list(hold(path, info, 4, SIZE))
+    for start, end in ((0.0, 1.0), (1.0, 2.5), (2.25, 2.5), (4.5, 5.5)):
+        found = list(hold(path, info, 4, SIZE, start=start, end=end))
+        expected = whole[int(4 * start) : int(4 * end)]
+        assert len(found) == len(expected)
+        assert all((a == b).all() for a, b in zip(found, expected, strict=True)), (start, end)
+
+
 @pytest.mark.parametrize(
     ("matrix", "side"), [((0, 1, -1, 0), "right"), ((-1, 0, 0, -1), "below"), ((0, -1, 1, 0), "left")]
 )

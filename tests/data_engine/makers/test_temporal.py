@@ -1,6 +1,7 @@
 """When and why: every time of an answer is an event's own, whoever words the question."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -59,6 +60,17 @@ def test_a_list_is_the_events_with_the_times_of_the_window_that_is_shown(tmp_pat
     assert listed.parents == tuple(events[place].id for place in (0, 1, 2, 4))
     (repeated,) = [item for item in found if isinstance(item, Unmade)]
     assert repeated.sample == events[3] and "repeats" in repeated.reason
+
+
+def test_of_several_teachers_captions_of_an_event_one_counts(tmp_path: Path) -> None:
+    events = [event(place) for place in (0, 1, 2)]
+    others = [replace(one, messages=(Turn("document", (Part("video", media=(0,)), text_part(f"Take {n}."))),), id="")
+              for n, one in enumerate(events)]  # fmt: skip
+    both = [one for pair in zip(events, others, strict=True) for one in pair]
+    found = list(TemporalQuestions(kinds=("list",)).make(both, Tools(tmp_path)))
+    (listed,) = made(found)
+    assert [shape.caption for shape in grounding.parse(listed.messages[1].text)[0]] == list(WORDS[:3])  # type: ignore[union-attr]
+    assert [item.sample for item in found if isinstance(item, Unmade)] == others
 
 
 def test_windows_hold_whole_events_and_no_more_seconds_than_asked() -> None:

@@ -99,10 +99,17 @@ def test_a_request_that_the_server_refuses_is_a_failure_by_itself(server: Counti
     assert isinstance(found[0], Failure) and "too long" in found[0].detail and found[0].attempts == 1
 
 
-def test_a_server_that_is_gone_ends_the_run(server: CountingServer) -> None:
+def test_a_server_that_was_never_there_ends_the_run_at_once(server: CountingServer) -> None:
+    """However few are asked: nothing is to be quarantined for want of a server."""
     server.close()
+    with pytest.raises(TeacherError, match=r"no server answers in 2 attempts .*see that http"):
+        list(ask(pool(server, attempts=2), [question("only")]))
+
+
+def test_a_server_that_is_gone_ends_the_run(server: CountingServer) -> None:
+    answers = ask(pool(server, attempts=2, concurrency=1), (question(f"{n} | 500") for n in range(1000)))
     with pytest.raises(TeacherError, match=r"20 requests in a row .*see that http"):
-        list(ask(pool(server, attempts=2), (question(str(n)) for n in range(1000))))
+        list(answers)
 
 
 def test_a_reply_is_parsed_asked_again_and_then_quarantined_with_its_beginning(server: CountingServer) -> None:
