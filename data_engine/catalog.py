@@ -208,7 +208,7 @@ def _funnel(
     corpus: str, place: str | None, mine: dict[str, dict[str, Any]], named: list[str], changed: int | None
 ) -> list[dict[str, Any]]:
     """One funnel: `mine` are the counts per operator, `named` the stages in order."""
-    others = sorted(name for name in mine if name not in {None, "read", *named})
+    others = sorted(name for name in mine if name not in {None, "read", "make", *named})
     first = ["read", *(["rewrite"] if changed is not None else []), *(["make"] if "make" in mine else [])]
     seen, told = sum(row["n"] for row in mine.values()), []
     for order, name in enumerate([*first, *others, *named], start=-1):
