@@ -27,6 +27,7 @@ from data_engine.media import keep_in, write_atomic
 from data_engine.passes import PASSES
 from data_engine.recipe import Corpus, Recipe
 from data_engine.release import publish_queues, release
+from data_engine.rights import Rights, refusal
 from data_engine.runners.partition import RunnerName
 from data_engine.step import Run, StepResult
 from data_engine.teachers.recipe import Pool
@@ -90,6 +91,11 @@ def _check_teachers(where: str, rule: making.Maker, recipe: Recipe) -> None:
         nearest(f"{where}.teachers", name, names)
     pool = Pool(teachers=making.teachers_of(rule, recipe.teachers))
     pool.require()
+    for teacher in pool.teachers if recipe.rights != Rights() else ():
+        if reason := refusal(f"teacher:{teacher.name}", recipe.rights):
+            raise RecipeError(f"{where}: {reason}: what it says would all be dropped")
+    if getattr(rule, "fps", 0.0) > recipe.frames.fps:
+        raise RecipeError(f"{where}.fps: more than the {recipe.frames.fps:g} frames a second of the recipe's `frames`")
     if recipe.budget:
         recipe.budget.require(pool)
 

@@ -18,7 +18,7 @@ import dataclasses
 import functools
 import importlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -274,7 +274,8 @@ def make_partition(units: pa.Table, *, stage: Stage, samples: Path, tools: Tools
 
 def make(given: Sequence[Sample], stage: Stage, tools: Tools) -> dict[str, pa.Table]:
     """As `make_partition`, of samples in memory."""
-    done = [(name, item) for name, rule in stage for item in rule.make(given, tools)]
+    names = {teacher.name for teacher in tools.teachers}
+    done = [(name, _owned(item, names)) for name, rule in stage for item in rule.make(given, tools)]
     made = [(name, item) for name, item in done if isinstance(item, Made)]
     source = given[0].source if given else ""
     about = [
@@ -290,6 +291,14 @@ def make(given: Sequence[Sample], stage: Stage, tools: Tools) -> dict[str, pa.Ta
         "quarantine": pa.Table.from_pylist(refused, schema=QUARANTINE_SCHEMA),
         **asked_table(tools.counts),
     }
+
+
+def _owned(item: Outcome, teachers: Collection[str]) -> Outcome:
+    """What a teacher of the recipe worded is also under that teacher's terms (`rights.teachers`)."""
+    if not isinstance(item, Made) or item.teacher not in teachers:
+        return item
+    licence = _all(iter((item.sample.licence, f"teacher:{item.teacher}")))
+    return dataclasses.replace(item, sample=dataclasses.replace(item.sample, licence=licence))
 
 
 def asked_table(counts: Counts) -> dict[str, pa.Table]:

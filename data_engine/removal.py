@@ -235,7 +235,11 @@ def _stage_pass(plan: Plan, step: Path, ids: pa.Array) -> None:
 def _stage_media(plan: Plan, media: Sequence[str]) -> None:
     """The files go, frames of videos with them, and a note on an address says that it is not to be asked again."""
     plan.discard = list(media)
+    for answers in (plan.data / "cache/answers").glob("answers-*.jsonl"):  # which of them tell of it is not known
+        plan.drop(answers)
     for key in media:
+        for note in (plan.data / "cache").glob(f"*/{key}*"):
+            plan.drop(note)
         for link in (plan.data / "steps").glob(f"shards-*/_frames/{key}.parquet"):
             plan.drop(link)
     store, gone = MediaStore(store_of(plan.data)), set(media)

@@ -113,7 +113,7 @@ class VideoPlan:
 def load_preset(preset: str) -> dict[str, Any]:
     """`model/presets/<preset>.yaml` as plain data. Raises ValueError that lists the presets there are."""
     path = PRESETS / f"{preset}.yaml"
-    if not path.is_file():
+    if not path.is_file() or Path(preset).name != preset:
         known = ", ".join(sorted(file.stem for file in PRESETS.glob("*.yaml")))
         raise ValueError(f"no model preset {preset!r}; there are: {known}")
     data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -103,8 +103,10 @@ class TemporalQuestions(Maker):
     def _when(self, windows: Sequence[Sequence[Event]], tools: Tools) -> Iterator[Outcome]:
         single = [(window, event) for window in windows for event in window]
         requests = [question(WHEN[self.language], fenced(event.words), system=RULE) for _, event in single]
-        for (window, event), reply in zip(single, replies(self, tools, requests, a_question), strict=True):
-            yield _outcome(window, event, reply, "temporal_when", _told(event))
+        found = list(zip(single, replies(self, tools, requests, a_question), strict=True))
+        yield from _outcomes(
+            [(window, event, reply, _told(event)) for (window, event), reply in found], "temporal_when"
+        )
 
     def _why(self, windows: Sequence[Sequence[Event]], tools: Tools) -> Iterator[Outcome]:
         """First whether an event brought about the next, a choice of two words; then the question."""
@@ -118,9 +120,10 @@ class TemporalQuestions(Maker):
             elif reply.text == yes:
                 caused.append((window, pair))
         requests = [self._of_two(WHY, pair) for _, pair in caused]
+        asked = []
         for (window, pair), reply in zip(caused, replies(self, tools, requests, a_question), strict=True):
-            answer = "\n".join([BECAUSE[self.language], *map(_told, pair)])
-            yield _outcome(window, pair[1], reply, "temporal_why", answer)
+            asked.append((window, pair[1], reply, "\n".join([BECAUSE[self.language], *map(_told, pair)])))
+        yield from _outcomes(asked, "temporal_why")
 
     def _of_two(self, prompt: Mapping[Language, str], pair: tuple[Event, Event], **settings: Any) -> Request:
         return question(prompt[self.language], *(fenced(one.words) for one in pair), system=RULE, **settings)
@@ -130,10 +133,20 @@ def _told(event: Event) -> str:
     return timeline([Clip(event.start, event.end, event.words)]).strip()
 
 
-def _outcome(window: Sequence[Event], event: Event, reply: Answer | Failure, task: str, answer: str) -> Outcome:
-    if isinstance(reply, Failure):
-        return refused(event.sample, task, reply)
-    return Made(_about(window, reply.parsed, answer, task), reply.teacher, {"model": reply.model})
+def _outcomes(asked: Sequence[tuple[Sequence[Event], Event, Answer | Failure, str]], task: str) -> Iterator[Outcome]:
+    """A sample for each question (window, event, reply, answer); none where two of a window are the same question."""
+    worded = [(id(window), _folded(reply)) for window, _, reply, _ in asked]
+    for (window, event, reply, answer), question_ in zip(asked, worded, strict=True):
+        if isinstance(reply, Failure):
+            yield refused(event.sample, task, reply)
+        elif worded.count(question_) > 1:
+            yield Unmade(event.sample, "its question is asked of another event too")
+        else:
+            yield Made(_about(window, reply.parsed, answer, task), reply.teacher, {"model": reply.model})
+
+
+def _folded(reply: Answer | Failure) -> str:
+    return folded_text(reply.parsed).casefold() if isinstance(reply, Answer) else ""
 
 
 def _film_key(sample: Sample) -> str | None:

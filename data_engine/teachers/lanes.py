@@ -94,7 +94,6 @@ class Lane:
         self._send, self._parse, self._control = send, parse, control
         self._rate = Rate(teacher, workers)
         self._failed_in_a_row = 0
-        self._was_reached = False
         self._due: dict[asyncio.Task[Any], float] = {}
         self._overdue: set[asyncio.Task[Any]] = set()
         self._now, self._tick = 0.0, min(1.0, teacher.timeout / 8)
@@ -148,7 +147,6 @@ class Lane:
                 return self._answer(reply, request, attempt, parsed)
             except ReplyError as error:
                 trouble = error
-                self._was_reached |= error.reason != "unreachable"
             except asyncio.CancelledError:
                 trouble = self._late(task)
             finally:
@@ -165,7 +163,7 @@ class Lane:
     def _answer(self, reply: Reply, request: Request, attempt: int, parsed: Any) -> Answer:
         teacher = self.teacher
         self._control.spent(teacher, reply.prompt_tokens, reply.completion_tokens)
-        self._failed_in_a_row, self._was_reached = 0, True
+        self._failed_in_a_row = 0
         self.tally.answered += 1
         return Answer(
             reply.text.strip() if request.choices else reply.text, teacher.name, teacher.shown_model,
@@ -192,11 +190,11 @@ class Lane:
             await asyncio.sleep(self._tick)
 
     def _failure(self, job: Job, trouble: ReplyError, attempt: int) -> Failure:
-        """Counts it. Raises TeacherError where it is one of many in a row, or where no server was ever there."""
+        """Counts it. Raises TeacherError where it is one of many in a row, or where no server is there."""
         failed = self.tally.failed
         failed[trouble.reason] = failed.get(trouble.reason, 0) + 1
         self._failed_in_a_row += trouble.again and not any(trouble.spent)
-        if trouble.reason == "unreachable" and not self._was_reached:
+        if trouble.reason == "unreachable":
             raise TeacherError(
                 f"teacher {self.teacher.name}: no server answers in {attempt} attempts ({trouble.detail}); "
                 f"see that {self.teacher.url} is up, and run again"

@@ -79,8 +79,10 @@ class Remote:
             content = await response.read()  # to its end, or the connection is closed: it need not be released
         except aiohttp.ClientPayloadError as error:
             raise ReplyError("reply cut off", str(error), again=True) from error
+        except aiohttp.ClientConnectorError as error:
+            raise ReplyError("unreachable", str(error), again=True) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise ReplyError("unreachable", str(error) or type(error).__name__, again=True) from error
+            raise ReplyError("connection lost", str(error) or type(error).__name__, again=True) from error
         if response.status != 200:
             raise _refusal(response.status, response.headers.get("Retry-After"), content)
         return read_reply(content, request.logprobs, len(body))

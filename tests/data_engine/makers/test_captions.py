@@ -10,12 +10,13 @@ import pytest
 import yaml
 from rich.console import Console
 
-from data_engine import catalog, tables
+from data_engine import catalog, removal, tables
 from data_engine.curate import curate
 from data_engine.jobs import curate as job
 from data_engine.makers.captions import caption, thinned
 from data_engine.recipe import load_recipe
 from data_engine.sample import from_row
+from data_engine.selector import Selector
 from tests.data_engine.teachers.server import CountingServer
 
 
@@ -75,7 +76,7 @@ def test_a_film_is_shown_at_the_rate_asked_for_and_told_by_every_teacher(
     for sample in samples:
         (told,) = sample.messages
         assert told.role == "document" and [part.kind for part in told.parts] == ["video", "text"]
-        assert sample.parents and sample.licence == "CC-BY-3.0"
+        assert sample.parents and sample.licence in {"CC-BY-3.0, teacher:one", "CC-BY-3.0, teacher:two"}
 
 
 def test_a_killed_runs_answers_are_not_asked_for_again(root: Path, server: CountingServer, tmp_path: Path) -> None:
@@ -86,6 +87,16 @@ def test_a_killed_runs_answers_are_not_asked_for_again(root: Path, server: Count
         step.rename(step.with_name(f".{step.name}.gone"))
     run(path, tmp_path / "run")
     assert before == 3 and len(server.bodies) == 3
+
+
+def test_a_removed_film_leaves_nothing_that_was_said_of_it(root: Path, server: CountingServer, tmp_path: Path) -> None:
+    out = run(recipe(root, server.url, [{"shots": {}}, {"captions": {}}]), tmp_path / "run")
+    assert list((out / "cache/answers").glob("answers-*")) and len(list((out / "cache/shots").iterdir())) == 3
+    shot = next(row for row in tables.rows(catalog.steps(out)["make1.films"] / "samples") if "a.mp4" in row["origin"])
+    removal.remove(out, Selector("id", shot["id"]), "the artist asked")
+    left = [row for step in catalog.steps(out).values() for row in tables.rows(step / "samples")]
+    assert left and not [row for row in left if "a.mp4" in row["origin"]]
+    assert not list((out / "cache/answers").glob("answers-*")) and len(list((out / "cache/shots").iterdir())) == 2
 
 
 @pytest.mark.parametrize(
@@ -109,6 +120,8 @@ def test_a_budget_ends_a_run_in_one_line(
         ({"make": [{"captions": {"teachers": ["onne"]}}]}, "one"),
         ({"make": [{"captions": {"min_words": 9, "max_words": 3}}]}, "min_words 9 is more than max_words 3"),
         ({"make": [{"captions": {"speech": "nowhere"}}]}, "model.bin is missing"),
+        ({"make": [{"captions": {"fps": 5}}]}, "more than the 2 frames a second"),
+        ({"rights": {"refused": ["*-NC*"]}}, "teacher one has no terms in rights.teachers"),
     ],
 )
 def test_a_recipe_that_cannot_ask_is_refused(
