@@ -46,13 +46,13 @@ class Duration(Operator):
     """Drops samples whose video, all spans together, is shorter or longer than wanted, in seconds."""
 
     looks_at: ClassVar[tuple[str, ...]] = ("duration",)
-    min_seconds: float = 1.0
-    max_seconds: float = 600.0
+    min_duration: float = 1.0
+    max_duration: float = 600.0
 
     def decide(self, measures: pa.Table) -> pa.Array:
         return reasons(
-            (pc.less(measures["duration"], self.min_seconds), "video too short"),
-            (pc.greater(measures["duration"], self.max_seconds), "video too long"),
+            (pc.less(measures["duration"], self.min_duration), "video too short"),
+            (pc.greater(measures["duration"], self.max_duration), "video too long"),
         )
 
 
@@ -90,7 +90,7 @@ class TextArea(Operator):
     looks_at: ClassVar[tuple[str, ...]] = ("text_area",)
     measured_by: ClassVar[tuple[str, ...]] = ("frames",)
     frames: int = Field(default=3, ge=1)
-    max_share: float = 0.15
+    max_area: float = 0.15
 
     def measure_media(self, batch: pa.Table, store: MediaStore) -> dict[str, pa.Array]:
         known: dict[str, float | None] = {}
@@ -101,7 +101,7 @@ class TextArea(Operator):
         return {"text_area": pa.array([known[str(media)] for media in batch["media"].to_pylist()], pa.float64())}
 
     def decide(self, measures: pa.Table) -> pa.Array:
-        return reasons((pc.greater(measures["text_area"], self.max_share), "mostly text"))
+        return reasons((pc.greater(measures["text_area"], self.max_area), "mostly text"))
 
 
 def text_share(pixels: Pixels) -> float:

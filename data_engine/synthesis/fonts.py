@@ -38,7 +38,7 @@ class Face:
 def faces(folder: Path) -> tuple[Face, ...]:
     """The fonts below a folder, in order of their names. Raises RecipeError where there is none or one is damaged."""
     if not folder.is_dir():
-        raise RecipeError(f"{folder}: no such folder of fonts; correct the option `fonts` or fetch them")
+        raise RecipeError(f"{folder}: no such file or folder (of fonts); correct the option `fonts` or fetch them")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not found:
         raise RecipeError(f"{folder}: holds no font ({', '.join(sorted(SUFFIXES))})")

@@ -115,7 +115,7 @@ def _traditional_forms() -> dict[str, str]:
 
 def _stamp(folder: Path) -> tuple[tuple[str, int], ...]:
     if not folder.is_dir():
-        raise RecipeError(f"{folder}: no such folder of texts; correct the option `texts`")
+        raise RecipeError(f"{folder}: no such file or folder (of texts); correct the option `texts`")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     return tuple((str(path), path.stat().st_mtime_ns) for path in found)
 

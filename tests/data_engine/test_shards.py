@@ -115,7 +115,7 @@ def test_pillow_opens_what_parse_finds() -> None:
 def test_large_images_are_shrunk_to_the_recipes_side(small_run: Path, side: int | None) -> None:
     steps = catalog.steps(small_run)
     row = next(r for r in tables.rows(steps["dedup.stamps"] / "samples"))
-    layout = shards.Layout(small_run / "media", steps["shards"] / "_frames", 2.0, 0.95, side, "tiny")
+    layout = shards.Layout(small_run / "media", steps["shards"] / "_frames", 2.0, side, "tiny")
     found = shards.members(samples.from_row(row), 1, layout)
     height, width = decode_image(found[1][1]).shape[:2]
     original = decode_image((small_run / "media" / row["media"][0]["key"][:2] / row["media"][0]["key"]).read_bytes())

@@ -189,7 +189,7 @@ def test_a_place_is_asked_only_of_what_occurs_once() -> None:
         ({"noises": ["runes"]}, "noises.0"),
         ({"noise": 2}, "less than or equal to 1"),
         ({"fillings": []}, "at least 1 item"),
-        ({"fonts": "nowhere"}, "no such folder of fonts"),
+        ({"fonts": "nowhere"}, "no such file or folder"),
         ({"texts": "texts/en"}, "no passage in zh"),
         ({"language": ["zh"]}, "did you mean 'languages'"),
     ],
