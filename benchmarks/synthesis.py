@@ -51,7 +51,7 @@ def main() -> None:
                 start = time.process_time()
                 made = sum(1 for _ in _generate(corpora / "writing", store, form, {"num": wanted, "seed": 1}))
                 _row(table, f"{form} {name}", made, time.process_time() - start)
-        for what, made, seconds in _makers(corpora / "stamps", store, Path(scratch)):
+        for what, made, seconds in _makers(corpora / "stamps", store):
             _row(table, what, made, seconds)
     Console().print(table)
 
@@ -63,7 +63,7 @@ def _generate(root: Path, store: MediaStore, form: str, options: dict[str, Any])
     return [item for item in found if isinstance(item, Sample)]
 
 
-def _makers(root: Path, store: MediaStore, scratch: Path) -> Iterator[tuple[str, int, float]]:
+def _makers(root: Path, store: MediaStore) -> Iterator[tuple[str, int, float]]:
     options = {"languages": ["en", "zh_CN"]}
     source = Source(format="captions", path=".", modality="image", task="caption", licence="", options=options)
     found = [item for unit in captions.units(root, options) for item in captions.read(root, unit, "c", source, store)]
