@@ -83,8 +83,8 @@ def card(data: Path, sample: Sample, verdict: dict[str, Any]) -> dict[str, Any]:
 
 
 def pictures(data: Path, sample: Sample) -> list[dict[str, Any]]:
-    """Thumbnails of what the sample shows, in order: `uri` (None where it does not decode), `small` for frames."""
-    parts = [part for message in sample.messages for part in message.parts if part.kind != "text"]
+    """Thumbnails of what the sample shows, of much the first few, in order: `uri` (None where it does not decode), `small` for frames."""
+    parts = [part for message in sample.messages for part in message.parts if part.kind != "text"][:FRAMES_SHOWN]
     return [
         {"uri": uri, "small": len(parts) > 1 or part.kind == "video"}
         for part in parts
