@@ -83,7 +83,7 @@ def card(data: Path, sample: Sample, verdict: dict[str, Any]) -> dict[str, Any]:
 
 
 def pictures(data: Path, sample: Sample) -> list[dict[str, Any]]:
-    """Thumbnails of the first few things that a sample shows: `uri` (None if it does not decode), `small` for frames."""
+    """Thumbnails of the first few things a sample shows: `uri` (None if it does not decode), `small` for frames."""
     parts = [part for message in sample.messages for part in message.parts if part.kind != "text"][:FRAMES_SHOWN]
     return [
         {"uri": uri, "small": len(parts) > 1 or part.kind == "video"}
