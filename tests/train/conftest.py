@@ -70,7 +70,7 @@ def write_run(out: Path, held_out: int = 5) -> None:
     split = ["heldout" if number % held_out == 0 else "train" for number in range(len(pool))]
     table = samples.to_table(pool).append_column("tokens", pa.array(counts)).append_column("split", pa.array(split))
     table = table.append_column("shard", pa.array([0] * len(pool), pa.int64()))
-    layout = shards.Layout(out / "media", out / "frames", 2.0, 0.95, 448, "tiny")
+    layout = shards.Layout(out / "media", out / "frames", 2.0, 448, "tiny")
     folder = out / "shards"
     for name in ("train", "heldout"):
         rows = table.filter(pa.compute.equal(table["split"], name))
