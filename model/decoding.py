@@ -238,9 +238,9 @@ def hold(
     sought = math.floor(start) if info.format in _INDEXED else 0  # whole seconds: exact in most time bases
     options: dict[str, Any] = {"ss": sought, "noaccurate_seek": None} if sought else {}
     ended = {} if end is None else {"frames:v": max(1, math.ceil((end - start) * fps - SAME_TIME))}
-    stream = (
-        _source(path, info, **options).filter("settb", "AVTB").filter("setpts", f"PTS-{round(1e6 * (start - sought))}")
-    )
+    stream = _source(path, info, **options)
+    if start:  # in microseconds, and one less: a frame's own time, rounded, is not to come after itself
+        stream = stream.filter("settb", "AVTB").filter("setpts", f"PTS-{round(1e6 * (start - sought)) + 1}")
     stream = stream.filter("fps", fps=fps, round="up", start_time=0)
     command = _command(path, stream.filter("scale", size[1], size[0], flags="area"), **ended)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
