@@ -78,6 +78,10 @@ def _check_makers(where: str, corpus: Corpus, recipe: Recipe) -> None:
             rule.require()
         except ValueError as error:
             raise RecipeError(f"{where}.make.{name}: {error}") from error
+        if rule.watches > recipe.frames.fps:
+            raise RecipeError(
+                f"{where}.make.{name}.fps: more than the {recipe.frames.fps:g} frames a second of the recipe's `frames`"
+            )
         if rule.consults is not None:
             _check_teachers(f"{where}.make.{name}", rule, recipe)
 
@@ -94,8 +98,6 @@ def _check_teachers(where: str, rule: making.Maker, recipe: Recipe) -> None:
     for teacher in pool.teachers if recipe.rights != Rights() else ():
         if reason := refusal(f"teacher:{teacher.name}", recipe.rights):
             raise RecipeError(f"{where}: {reason}: what it says would all be dropped")
-    if getattr(rule, "fps", 0.0) > recipe.frames.fps:
-        raise RecipeError(f"{where}.fps: more than the {recipe.frames.fps:g} frames a second of the recipe's `frames`")
     if recipe.budget:
         recipe.budget.require(pool)
 

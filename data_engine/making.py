@@ -37,7 +37,7 @@ from data_engine.runners import partition
 from data_engine.runners.needs import MEDIA, Needs, together
 from data_engine.runners.partition import RunnerName
 from data_engine.sample import Media, Message, Modality, Sample
-from data_engine.sources.common import Quarantined
+from data_engine.sources.common import Quarantined, joined
 from data_engine.step import Counts as RowCounts
 from data_engine.step import StepResult
 from data_engine.teachers.counts import Counts
@@ -110,13 +110,14 @@ Outcome = Made | Unmade | Quarantined
 
 
 class Maker(Strict):
-    """Turns the samples of a part into others. `runner`: Spark where words suffice, Ray where media or models do.
-
-    A maker that `watches` gets the films' frames (`Tools.films`), as the recipe's `frames` samples them.
-    """
+    """Turns the samples of a part into others. `runner`: Spark where words suffice, Ray where media or models do."""
 
     runner: ClassVar[RunnerName] = "ray"
-    watches: ClassVar[bool] = False
+
+    @property
+    def watches(self) -> float:
+        """Frames a second that it looks at, of those that the recipe's `frames` keeps (`Tools.films`); 0: none."""
+        return 0.0
 
     @property
     def needs(self) -> Needs:
@@ -188,17 +189,13 @@ def derived(
         task=task,
         messages=tuple(messages),
         media=tuple(media),
-        licence=_all(parent.licence for parent in parents),
-        attribution=_all(parent.attribution for parent in parents),
+        licence=joined(*(parent.licence for parent in parents)),
+        attribution=joined(*(parent.attribution for parent in parents)),
         source=first.source,
         origin=f"{first.origin}#{place}" if place else first.origin,
         group=first.group,
         parents=tuple(dict.fromkeys(parent.id for parent in parents)),
     )
-
-
-def _all(names: Iterator[str]) -> str:
-    return ", ".join(dict.fromkeys(filter(None, names)))
 
 
 def faulty(sample: Sample, field: str, reason: str) -> Quarantined:
@@ -208,7 +205,7 @@ def faulty(sample: Sample, field: str, reason: str) -> Quarantined:
 
 def watches(corpus: Corpus) -> bool:
     """Whether some maker of the corpus is to see films."""
-    return any(maker(name).watches for spec in corpus.make for name in spec)
+    return any(rule.watches for spec in corpus.make for _, rule in build(spec))
 
 
 def teachers_of(rule: Maker, teachers: Sequence[Teacher]) -> tuple[Teacher, ...]:
@@ -297,7 +294,7 @@ def _owned(item: Outcome, teachers: Collection[str]) -> Outcome:
     """What a teacher of the recipe worded is also under that teacher's terms (`rights.teachers`)."""
     if not isinstance(item, Made) or item.teacher not in teachers:
         return item
-    licence = _all(iter((item.sample.licence, f"teacher:{item.teacher}")))
+    licence = joined(item.sample.licence, f"teacher:{item.teacher}")
     return dataclasses.replace(item, sample=dataclasses.replace(item.sample, licence=licence))
 
 

@@ -1,10 +1,7 @@
 """Videos for the data engine: `model.decoding` at a fixed rate, and what is wrong with a file as a MediaError."""
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
 
 from data_engine.media import MediaError
 from model import decoding
@@ -39,9 +36,3 @@ def sample_frames(path: Path, info: VideoInfo, *, fps: float, max_side: int) -> 
         decoding.check_whole(path, info, count / fps)
     except VideoError as error:
         raise MediaError(error.reason) from error
-
-
-def motion(frames: Sequence[Pixels]) -> float:
-    """Mean absolute difference of successive frames on 0..255: 0 is a still picture."""
-    differences = [float(np.abs(a.astype(np.int16) - b).mean()) for a, b in pairwise(frames)]
-    return sum(differences) / len(differences) if differences else 0.0

@@ -15,8 +15,7 @@ from data_engine.catalog import CatalogError
 from data_engine.recipe import load_recipe
 from data_engine.runners import spark
 from data_engine.runners.partition import RunnerError, RunnerName
-from data_engine.teachers.lanes import TeacherError
-from data_engine.teachers.spending import BudgetError
+from data_engine.teachers.errors import BudgetError, TeacherError
 from strict_yaml import RecipeError
 
 

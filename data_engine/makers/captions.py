@@ -6,13 +6,15 @@ it stands between marks that it cannot hold itself, and no word of it is an inst
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from data_engine.clips import spread
 from data_engine.makers.asking import refused, replies
-from data_engine.makers.speech import film_of, utterances
+from data_engine.makers.films import film_of
+from data_engine.makers.speech import utterances
 from data_engine.making import Made, Maker, Outcome, Tools, Unmade, derived, faulty, teachers_of
 from data_engine.media import MediaError
 from data_engine.models import speech
@@ -48,7 +50,6 @@ class Captions(Maker):
     with marks of the model's own in them, are asked for again, and then quarantined.
     """
 
-    watches: ClassVar[bool] = True
     teachers: tuple[str, ...] = ()
     answers: Literal["one", "all"] = "all"
     fps: float = Field(default=1.0, gt=0, le=10)
@@ -64,6 +65,10 @@ class Captions(Maker):
         if self.min_words > self.max_words:
             raise ValueError(f"min_words {self.min_words} is more than max_words {self.max_words}")
         return self
+
+    @property
+    def watches(self) -> float:
+        return self.fps
 
     @property
     def needs(self) -> Needs:
@@ -122,9 +127,7 @@ def thinned(times: Sequence[float], fps: float, most: int) -> list[float]:
         if time >= due - 1e-6:
             chosen.append(time)
             due = (time if due == float("-inf") else due) + 1 / fps
-    if len(chosen) <= most:
-        return chosen
-    return [chosen[index * len(chosen) // most] for index in range(most)]
+    return [chosen[place] for place in spread(len(chosen), min(most, len(chosen)))]
 
 
 def caption(text: str, least: int, most: int) -> str:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -18,8 +19,9 @@ from pydantic import Field, field_validator
 
 from data_engine import glimpses, grounding, video
 from data_engine.grounding import Clip
-from data_engine.making import Made, Maker, Outcome, Tools, Unmade, derived, faulty
-from data_engine.media import MediaError, MediaStore
+from data_engine.makers.films import of_each_film
+from data_engine.making import Made, Maker, Outcome, Tools, Unmade, derived
+from data_engine.media import MediaStore
 from data_engine.models import ocr
 from data_engine.sample import Media, Part, Sample, assistant, user
 from data_engine.sources.common import pick
@@ -84,21 +86,12 @@ class FrameText(Maker):
         return fps
 
     def make(self, samples: Sequence[Sample], tools: Tools) -> Iterator[Outcome]:
-        for sample in samples:
-            films = [item for item in sample.media if item.kind == "video"]
-            if not films:
-                yield Unmade(sample, "shows no video that could be read")
-            for film in films:
-                yield from self._ask(sample, film, tools)
+        return of_each_film(samples, partial(self._ask, tools=tools), "shows no video that could be read")
 
     def _ask(self, sample: Sample, film: Media, tools: Tools) -> Iterator[Outcome]:
-        try:
-            info = video.probe(path := MediaStore(tools.store).local(film.key))
-            start, end = film.start or 0.0, info.duration if film.end is None else film.end
-            frames = list(map(lines_of, self._read(path, info, start, end)))
-        except (MediaError, OSError) as error:
-            yield faulty(sample, "media", str(error))
-            return
+        info = video.probe(path := MediaStore(tools.store).local(film.key))
+        start, end = film.start or 0.0, info.duration if film.end is None else film.end
+        frames = list(map(lines_of, self._read(path, info, start, end)))
         shown = [
             seen
             for seen in appearances(frames, self.min_score, self.min_frames)

@@ -5,7 +5,7 @@ no teacher: captions and questions are put upon these segments elsewhere. `timel
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -16,10 +16,11 @@ from pydantic import Field, model_validator
 from data_engine import frames, glimpses, grounding, video
 from data_engine.dedup.video import Clips, Video, containments
 from data_engine.grounding import Clip
+from data_engine.makers.films import equal_pieces, footage, of_each_film
 from data_engine.makers.shots import Shots
-from data_engine.making import Made, Maker, Outcome, Tools, Unmade, derived, faulty
-from data_engine.media import MediaError, MediaStore
-from data_engine.sample import Media, Message, Part, Sample
+from data_engine.making import Made, Maker, Outcome, Tools
+from data_engine.media import MediaStore
+from data_engine.sample import Media, Sample
 from data_engine.shots import Span
 from model.decoding import VideoInfo
 
@@ -50,21 +51,13 @@ class Segments(Maker):
         self.shots.require()
 
     def make(self, samples: Sequence[Sample], tools: Tools) -> Iterator[Outcome]:
-        for sample in samples:
-            films = [item for item in sample.media if item.kind == "video"]
-            if not films:
-                yield Unmade(sample, "shows no video that could be cut")
-            for film in films:
-                try:
-                    found, repeated = self.segments(film, tools)
-                except (MediaError, OSError) as error:
-                    yield faulty(sample, "media", str(error))
-                    continue
-                for start, end in found:
-                    message = Message("document", (Part("video", media=(0,)),))
-                    media = [Media("video", film.key, start, end)]
-                    made = derived([sample], sample.task, [message], media, "video", f"event={start:g},{end:g}")
-                    yield Made(made, about={"events": str(len(found)), "repeated events left out": str(repeated)})
+        cut = partial(self._cut, tools=tools)
+        return of_each_film(samples, cut, "shows no video that could be cut")
+
+    def _cut(self, sample: Sample, film: Media, tools: Tools) -> Iterator[Outcome]:
+        found, repeated = self.segments(film, tools)
+        about = {"events": str(len(found)), "repeated events left out": str(repeated)}
+        return (Made(footage(sample, film, span, "event"), about=about) for span in found)
 
     def segments(self, film: Media, tools: Tools) -> tuple[list[Span], int]:
         """The events of a film in seconds of its source, and how many were left out as repeated. Raises MediaError."""
@@ -88,12 +81,7 @@ def merged(shots: Sequence[Span], min_seconds: float, max_seconds: float) -> lis
             joined.append((start, end))
     if len(joined) > 1 and joined[-1][1] - joined[-1][0] < min_seconds:
         joined[-2:] = [(joined[-2][0], joined[-1][1])]
-    events: list[Span] = []
-    for start, end in joined:
-        parts = max(1, -int(-(end - start) // max_seconds))
-        edges = [round(start + (end - start) * place / parts, 1) for place in range(parts + 1)]
-        events += [(a, b) for a, b in pairwise(edges) if b > a]
-    return events
+    return [(a, b) for event in joined for a, b in equal_pieces(event, max_seconds, 1) if b > a]
 
 
 def once(events: Sequence[Span], hashes: Sequence[Hashes], rules: Video) -> list[Span]:

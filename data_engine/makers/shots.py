@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -10,10 +10,11 @@ import xxhash
 from pydantic import Field, model_validator
 
 from data_engine import shots, video
-from data_engine.making import Made, Maker, Outcome, Tools, Unmade, derived, faulty
-from data_engine.media import MediaError, MediaStore, write_atomic
+from data_engine.makers.films import equal_pieces, footage, of_each_film
+from data_engine.making import Made, Maker, Outcome, Tools, Unmade
+from data_engine.media import MediaStore, write_atomic
 from data_engine.models import transnet
-from data_engine.sample import Media, Message, Part, Sample
+from data_engine.sample import Media, Sample
 from data_engine.shots import Detector, Span
 from model.decoding import VideoInfo
 
@@ -46,28 +47,18 @@ class Shots(Maker):
             transnet.require(self.model)
 
     def make(self, samples: Sequence[Sample], tools: Tools) -> Iterator[Outcome]:
-        for sample in samples:
-            films = [item for item in sample.media if item.kind == "video"]
-            if not films:
-                yield Unmade(sample, "shows no video that could be cut")
-            for film in films:
-                yield from self._cut(sample, film, tools)
+        cut = partial(self._cut, tools=tools)
+        return of_each_film(samples, cut, "shows no video that could be cut")
 
     def _cut(self, sample: Sample, film: Media, tools: Tools) -> Iterator[Outcome]:
-        try:
-            pieces = self.spans(film, tools)
-        except (MediaError, OSError) as error:
-            yield faulty(sample, "media", str(error))
-            return
+        pieces = self.spans(film, tools)
         found = fitted(pieces, self.min_seconds, self.max_seconds)
         if not found:
             yield Unmade(sample, f"{len(pieces)} shots, none of {self.min_seconds:g} s or more")
         told = {"shots in the film": str(len(pieces)), "found by": self.model or "the built-in detector"}
         for start, end in found:
-            message = Message("document", (Part("video", media=(0,)),))
-            media = [Media("video", film.key, start, end)]
-            made = derived([sample], sample.task, [message], media, "video", f"t={start:g},{end:g}")
-            yield Made(made, about={**told, "span": f"{start:g} to {end:g} s"})
+            about = {**told, "span": f"{start:g} to {end:g} s"}
+            yield Made(footage(sample, film, (start, end), "t"), about=about)
 
     def spans(self, film: Media, tools: Tools) -> list[Span]:
         """All shots of a film or a span of it, however short, in source time. Raises MediaError.
@@ -105,10 +96,5 @@ class Shots(Maker):
 
 def fitted(pieces: Sequence[Span], min_seconds: float, max_seconds: float) -> list[Span]:
     """The pieces that are long enough, those that are too long in as few equal parts as are not."""
-    found: list[Span] = []
-    for start, end in pieces:
-        if end - start >= min_seconds:
-            parts = max(1, -int(-(end - start) // max_seconds))
-            edges = [round(start + (end - start) * place / parts, 3) for place in range(parts + 1)]
-            found += pairwise(edges)
-    return found
+    long_enough = [piece for piece in pieces if piece[1] - piece[0] >= min_seconds]
+    return [part for piece in long_enough for part in equal_pieces(piece, max_seconds, 3)]

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from data_engine.makers.films import film_of
 from data_engine.making import Made, Maker, Outcome, Tools, Unmade, derived, faulty
 from data_engine.media import MediaError, MediaStore
 from data_engine.models import speech
@@ -54,11 +55,6 @@ class InterleavedSpeech(Maker):
         told = {"utterances": str(len(said)), "confidence": f"{min(one.confidence for one in said):.2f}"}
         message = Message("document", tuple(parts))
         return Made(derived([sample], "video_speech", [message], media), about=told)
-
-
-def film_of(sample: Sample) -> Media | None:
-    """The one video, or span of one, that a sample shows."""
-    return sample.media[0] if len(sample.media) == 1 and sample.media[0].kind == "video" else None
 
 
 def utterances(film: Media, model: str, least: float, tools: Tools) -> list[Utterance]:

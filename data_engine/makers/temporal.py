@@ -14,8 +14,8 @@ from pydantic import Field
 from data_engine.grounding import Clip
 from data_engine.makers.asking import refused, replies
 from data_engine.makers.captions import caption
+from data_engine.makers.films import film_of
 from data_engine.makers.segments import timeline
-from data_engine.makers.speech import film_of
 from data_engine.making import Made, Maker, Outcome, Tools, Unmade, derived
 from data_engine.sample import Media, Message, Part, Sample, assistant, user
 from data_engine.synthesis.wording import Language

@@ -101,8 +101,7 @@ def _shown(data: Path, sample: Sample, part: Part, num: int) -> Sequence[str | N
     except (MediaError, OSError):
         return [None]
     num = min(num, len(jpegs))
-    chosen = [jpegs[index * len(jpegs) // num] for index in range(num)]
-    return [thumbnail(decode_image(jpeg), THUMBNAIL // 2) for jpeg in chosen]
+    return [thumbnail(decode_image(jpegs[place]), THUMBNAIL // 2) for place in clips.spread(len(jpegs), num)]
 
 
 def frames(data: Path, corpus: str, item: Media) -> list[bytes]:

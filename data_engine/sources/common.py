@@ -241,24 +241,9 @@ def image_suffix(data: bytes) -> str:
     raise RecordError("image", f"not an image in any known format: begins with {data[:12]!r}")
 
 
-def store_at(address: str) -> Any:
-    """A media store by the address that a recipe gives: of an object store, or a folder."""
-    return address if "://" in address else Path(address).expanduser()
-
-
-def bring(key: str, held: MediaStore, store: MediaStore) -> None:
-    """Takes a medium over from another store, under its own key.
-
-    Raises RecordError where that store has no such medium or another under its name.
-    """
-    try:
-        if store.has(key):
-            return
-        found = store.put_file(held.local(key))
-    except (OSError, ValueError) as error:
-        raise RecordError("media", f"{key[:16]}…: not in the store that options.media names") from error
-    if found != key:
-        raise RecordError("media", f"{key[:16]}…: its file has other content")
+def joined(*names: str) -> str:
+    """Licences or attributions of several things as one: each once, in order."""
+    return ", ".join(dict.fromkeys(filter(None, names)))
 
 
 def pick(choices: Sequence[str], *keys: object) -> str:

@@ -9,6 +9,7 @@ that wrote the queue, and keep their keys.
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,14 @@ from data_engine import sample as samples
 from data_engine.media import MediaStore
 from data_engine.recipe import Source
 from data_engine.sample import Sample, told_anew
-from data_engine.sources import records
+from data_engine.sources import records, runs
 from data_engine.sources.common import (
     Quarantined,
     RecordError,
-    bring,
     clean_text,
+    joined,
     parse_options,
     quarantining,
-    store_at,
 )
 from strict_yaml import Strict
 
@@ -51,15 +51,9 @@ def units(root: Path, options: dict[str, Any]) -> list[str]:
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """A sample per row; rows without a caption, or whose pictures are not there, are quarantined."""
     options = parse_options(QueueOptions, source.options, "queue")
-    held = MediaStore(store_at(options.media))
-    for where, row in records.rows(root, unit, COLUMNS):
-        if isinstance(row, RecordError):
-            yield row.at(corpus, where)
-            continue
-        try:
-            yield _sample(row, corpus, source, held, store, captioned=options.captioned)
-        except RecordError as error:
-            yield error.at(corpus, where)
+    held = runs.store_at(options.media)
+    make = partial(_sample, corpus=corpus, source=source, held=held, store=store, captioned=options.captioned)
+    return runs.read_rows(root, unit, COLUMNS, corpus, make)
 
 
 def _sample(
@@ -69,18 +63,13 @@ def _sample(
     if captioned and row.get("caption") is None:
         raise RecordError("caption", "not filled: the job that writes captions has not come to this row")
     caption = clean_text(row["caption"], "caption") if captioned else ""
-    try:
-        old = samples.from_row(row)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordError("id", f"not a row of a queue: {error}") from error
-    for item in old.media:
-        bring(item.key, held, store)
+    old = runs.sample_of(row, "queue", held, store)
     return dataclasses.replace(
         old,
         corpus=corpus,
         messages=told_anew(old, caption) if captioned else old.messages,
-        licence=", ".join(dict.fromkeys(name for name in (old.licence, source.licence) if name)),
-        attribution=", ".join(dict.fromkeys(name for name in (old.attribution, source.attribution) if name)),
+        licence=joined(old.licence, source.licence),
+        attribution=joined(old.attribution, source.attribution),
         parents=(old.id,) if captioned else old.parents,
         trials=(),
         id="",

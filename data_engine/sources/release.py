@@ -6,6 +6,7 @@ own where that differs. Media come from the earlier run's store and keep their k
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from data_engine import tables
 from data_engine.media import MediaStore
 from data_engine.recipe import Source
 from data_engine.sample import Sample
-from data_engine.sources import records
-from data_engine.sources.common import Quarantined, RecordError, bring, folder_of, parse_options, quarantining, store_at
+from data_engine.sources import records, runs
+from data_engine.sources.common import Quarantined, folder_of, joined, parse_options, quarantining
 from strict_yaml import Strict
 
 
@@ -49,33 +50,18 @@ def _is_empty(path: Path) -> bool:
 @quarantining
 def read(root: Path, unit: str, corpus: str, source: Source, store: MediaStore) -> Iterator[Sample | Quarantined]:
     """A sample per row; rows that are no samples, or whose media are not there, are quarantined."""
-    held = MediaStore(store_at(parse_options(ReleaseOptions, source.options, "release").media))
-    for where, row in records.rows(root, unit, samples.SCHEMA.names):
-        if isinstance(row, RecordError):
-            yield row.at(corpus, where)
-            continue
-        try:
-            yield _sample(row, corpus, source, held, store)
-        except RecordError as error:
-            yield error.at(corpus, where)
+    held = runs.store_at(parse_options(ReleaseOptions, source.options, "release").media)
+    make = partial(_sample, corpus=corpus, source=source, held=held, store=store)
+    return runs.read_rows(root, unit, samples.SCHEMA.names, corpus, make)
 
 
 def _sample(row: dict[str, Any], corpus: str, source: Source, held: MediaStore, store: MediaStore) -> Sample:
     """Raises RecordError."""
-    try:
-        old = samples.from_row(row)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordError("id", f"not a row of a release: {error}") from error
-    for item in old.media:
-        bring(item.key, held, store)
+    old = runs.sample_of(row, "release", held, store)
     return dataclasses.replace(
         old,
         corpus=corpus,
         source=source.path,
-        licence=_with(old.licence, source.licence),
-        attribution=_with(old.attribution, source.attribution),
+        licence=joined(old.licence, source.licence),
+        attribution=joined(old.attribution, source.attribution),
     )
-
-
-def _with(old: str, new: str) -> str:
-    return ", ".join(dict.fromkeys(name for name in (old, new) if name))

@@ -116,11 +116,6 @@ def contrast(one: float, other: float) -> float:
     return (max(one, other) + 0.05) / (min(one, other) + 0.05)
 
 
-def worst_contrast(pixels: Pixels, boxes: Sequence[Box], ink: Colour) -> float:
-    """The least contrast of an ink with the background within the boxes, but for its outermost hundredths."""
-    return _against(_extremes(pixels, boxes), ink)
-
-
 def _extremes(pixels: Pixels, boxes: Sequence[Box]) -> list[tuple[float, float]]:
     found = []
     for x1, y1, x2, y2 in boxes:

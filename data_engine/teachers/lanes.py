@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from data_engine.teachers.counts import Tally
+from data_engine.teachers.errors import TeacherError
 from data_engine.teachers.recipe import Teacher
 from data_engine.teachers.remote import Reply, ReplyError
 from data_engine.teachers.request import Answer, Failure, Request, settings
@@ -20,10 +21,6 @@ RETRY_TEMPERATURE = 0.3
 """A reply that was no use is asked for again with another seed; greedy decoding would give it once more."""
 
 Send = Callable[[Request, int, float], Awaitable[Reply]]
-
-
-class TeacherError(ValueError):
-    """A teacher that cannot be asked at all: the message names it and the fix."""
 
 
 @dataclass(slots=True, eq=False)

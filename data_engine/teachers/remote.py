@@ -19,7 +19,6 @@ from data_engine.teachers.pictures import Pictures, data_url
 from data_engine.teachers.recipe import Teacher
 from data_engine.teachers.request import Image, Request, Token
 
-MAX_REPLY = 64 << 20
 SHOWN = 200
 _PLACE = b"picture-%b" % os.urandom(16).hex().encode()
 """Stands for a picture while the rest of a body is written: its megabytes are copied once, at the end."""

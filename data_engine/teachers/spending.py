@@ -6,14 +6,11 @@ import struct
 import time
 from pathlib import Path
 
+from data_engine.teachers.errors import BudgetError
 from data_engine.teachers.recipe import Budget
 
 _RECORD = struct.Struct("<qd")  # tokens, cost
 _FRESH = 1.0
-
-
-class BudgetError(ValueError):
-    """The budget is used up: the message says what was spent and how to go on."""
 
 
 class Spending:
