@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from data_engine import shots, video
 from data_engine.demo_corpora import default_cache, fetch
 from data_engine.models import transnet
-from tests.data_engine.films import Piece, cache, fetched, splice
+from tests.films import Piece, cache, fetched, splice
 
 # Stretches without a cut of their own, seen by eye: (file, start, end) in seconds.
 STRETCHES = {

@@ -10,6 +10,8 @@ import yaml
 from PIL import Image
 
 from data_engine import catalog
+from data_engine.curate import curate
+from data_engine.recipe import load_recipe
 
 SOURCE = {"format": "conversations", "modality": "text", "task": "sft", "licence": "MIT"}
 
@@ -128,3 +130,15 @@ def digests(run: Path) -> dict[str, str]:
     }
     files["manifest.json"] = run / "release" / "manifest.json"
     return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in sorted(files.items())}
+
+
+def large(corpora: Any, root: Path, rows: int) -> Path:
+    """The recipe of so many instructions with planted rows, enough for some work in each part, and a few pictures."""
+    pairs = problems(corpora)
+    return with_corpus(many(write(root, pairs, "sft"), pairs, rows), pictures(corpora, root))
+
+
+def left_by_local(recipe: Path) -> dict[str, str]:
+    """What the local runner leaves."""
+    assert not curate(load_recipe(recipe), recipe.parent / "local", runner="local").failed
+    return digests(recipe.parent / "local")

@@ -18,7 +18,7 @@ from data_engine.recipe import Recipe, load_recipe
 from data_engine.runners.partition import RunnerName
 from data_engine.sample import Sample, document
 from strict_yaml import RecipeError
-from tests.data_engine import films
+from tests import films
 
 RECIPE: dict[str, Any] = {
     "corpus": "clips",
@@ -54,7 +54,7 @@ def root(corpora: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     film = corpora / "video/bbb_5min.mp4"
     _cut(film, folder / "film.mp4", 60.0, 9.0, vf="scale=640:-2")
     _cut(film, folder / "copy.mkv", 65.2, 3.5, vf="scale=426:-2,fps=30", crf=32)
-    _cut(films.fetched("trailer_bbb.mp4"), folder / "trailer.mp4", 30.0, 8.0, vf="scale=640:-2")
+    _cut(films.trailer(), folder / "trailer.mp4", 30.0, 8.0, vf="scale=640:-2")
     _cut(corpora / "video/vtest.avi", folder / "street.mp4", 4.0, 4.0)
     _cut(films.fetched("carphone_pristine.mp4"), folder / "small.mp4", 0, 4.0)
     ffmpeg.input("color=black:size=320x240:rate=10:duration=3", f="lavfi").output(

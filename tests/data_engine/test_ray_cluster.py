@@ -10,8 +10,6 @@ import psutil
 import pytest
 
 from data_engine import catalog
-from data_engine.curate import curate
-from data_engine.recipe import load_recipe
 from data_engine.step import UNFINISHED
 from tests.data_engine import sft_corpus
 from tests.data_engine.ray_cluster import RayCluster, driver, ray_cluster
@@ -23,17 +21,12 @@ ROWS = 2000
 
 @pytest.fixture(scope="module")
 def recipe(corpora: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Instructions with planted rows, enough of them for some work in each part; and a few pictures."""
-    root, pairs = tmp_path_factory.mktemp("corpora"), sft_corpus.problems(corpora)
-    large = sft_corpus.many(sft_corpus.write(root, pairs, "sft"), pairs, ROWS)
-    return sft_corpus.with_corpus(large, sft_corpus.pictures(corpora, root))
+    return sft_corpus.large(corpora, tmp_path_factory.mktemp("corpora"), ROWS)
 
 
 @pytest.fixture(scope="module")
 def expected(recipe: Path) -> dict[str, str]:
-    """What the local runner leaves."""
-    assert not curate(load_recipe(recipe), recipe.parent / "local", runner="local").failed
-    return sft_corpus.digests(recipe.parent / "local")
+    return sft_corpus.left_by_local(recipe)
 
 
 @pytest.fixture(scope="module")

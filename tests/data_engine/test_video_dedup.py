@@ -13,8 +13,8 @@ from data_engine.dedup import video as dedup
 from data_engine.dedup.rows import Part, Rows
 from data_engine.dedup.video import Video
 from data_engine.seen_clips import CLIP
-from tests.data_engine import films
-from tests.data_engine.films import Pixels
+from tests import films
+from tests.films import Pixels
 
 Hashes = list[int]
 
@@ -86,7 +86,7 @@ def test_nothing_unrelated_is_dropped(corpora: Any, scenes: Any, tmp_path: Path)
 
     One pair is nobody's plant: the trailer shows the whole of bigbuckbunny.mp4 from its 24th second on.
     """
-    film = hashes(films.read_all(films.fetched("trailer_bbb.mp4"), 2, 224))
+    film = hashes(films.read_all(films.trailer(), 2, 224))
     street = hashes(films.read_all(corpora / "video/vtest.avi", 2, 224))
     clips = [(f"film{at}", None, None, film[at : at + 20]) for at in range(0, 100, 20)]
     clips += [(f"street{at}", None, None, street[at : at + 20]) for at in range(0, 140, 20)]

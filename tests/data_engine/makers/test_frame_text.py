@@ -17,8 +17,8 @@ from data_engine.making import Made, Tools, Unmade
 from data_engine.media import MediaStore
 from data_engine.sample import Media, Message, Part, Sample
 from data_engine.sources.common import Quarantined
-from tests.data_engine import films
-from tests.data_engine.films import Pixels
+from tests import films
+from tests.films import Pixels
 
 FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans-Bold.ttf"
 PLANTED = {"WELCOME": (2.0, 5.0), "Departures": (6.0, 9.0)}
@@ -64,7 +64,7 @@ def test_planted_text_is_read_and_timed(corpora: Any, tmp_path: Path) -> None:
 def test_a_trailers_title_card(tmp_path: Path) -> None:
     """By eye: the card "And three rodent pests" stands from the 33rd second to the 36th."""
     tools = Tools(tmp_path / "store", tmp_path / "cache")
-    sample = film_sample(films.fetched("trailer_bbb.mp4"), tools.store, 31.0, 38.0)
+    sample = film_sample(films.trailer(), tools.store, 31.0, 38.0)
     made, _ = made_of(sample, tools)
     (when,) = (item.sample for item in made if item.sample.task == "text_when")
     assert when.messages[1].text == "<|clip_time_start|>[2.0, 5.0]<|clip_time_end|> And three rodent pests"

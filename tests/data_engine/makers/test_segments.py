@@ -10,8 +10,8 @@ from data_engine.makers.segments import Segments, faults, merged, timeline
 from data_engine.making import Made, Tools
 from data_engine.media import MediaStore
 from data_engine.sample import Media, Message, Part, Sample
-from tests.data_engine import films
-from tests.data_engine.films import Piece
+from tests import films
+from tests.films import Piece
 
 
 def test_shots_become_events_of_a_useful_length() -> None:

@@ -15,8 +15,8 @@ from data_engine.models import transnet
 from data_engine.sample import Media, Message, Part, Sample
 from data_engine.shots import Boundary, Detector
 from data_engine.sources.common import Quarantined
-from tests.data_engine import films
-from tests.data_engine.films import Piece
+from tests import films
+from tests.films import Piece
 
 FPS = 24
 
