@@ -1,4 +1,4 @@
-"""The index of a split's shards as one file of columns, mapped into memory: opening it costs next to nothing at any size.
+"""The index of a split's shards as one file of columns, mapped into memory: opening costs the same at any size.
 
 Each shard has an index of its own beside it, in Parquet, for people and queries. This one is what streams read: numbers
 alone, so that ten million samples are 580 MB of which an order needs the 60 MB of `source` and `tokens`.
@@ -46,9 +46,9 @@ class Index:
     """A split's samples, by number; arrays of one entry a sample.
 
     `source`, `shard`: numbers into `sources`, `shards` (file names). `tokens`: of the model, all together;
-    `visual_tokens`: those of pictures. `pictures`: images and frames. `squared_patches`: sum over pictures of the square of
-    each one's patches, what attention within them costs. `offset`, `size`, `xxh3`: the sample's byte range in its
-    shard, and its checksum.
+    `visual_tokens`: those of pictures. `pictures`: images and frames. `squared_patches`: sum over pictures of the
+    square of each one's patches, what attention within them costs. `offset`, `size`, `xxh3`: the sample's byte range in
+    its shard, and its checksum.
     """
 
     sources: tuple[Source, ...]
