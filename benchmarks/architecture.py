@@ -27,7 +27,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from model.head import LanguageHead
 from model.modeling import KeyeForConditionalGeneration, config_of
 from model.rope import position_ids
-from train.feed.packing import first_fit_decreasing
+from train.feed.packing import Limits, pack, sizes_of
 
 TRACE = Path(__file__).parent / "trace.json"
 ROW = 2048
@@ -127,11 +127,9 @@ def collate(rows: Sequence[Sequence[Sample]], length: int) -> Tensors:
 
 
 def packed(samples: Sequence[Sample]) -> list[Tensors]:
-    tokens = {place: sample["tokens"] for place, sample in enumerate(samples)}
-    count = -(-sum(tokens.values()) // ROW)
-    while (rows := first_fit_decreasing(tokens, count, ROW)) is None:
-        count += 1
-    return [collate([[samples[place] for place in row]], ROW) for row in rows.positions]
+    tokens = [sample["tokens"] for sample in samples]
+    rows = pack(sizes_of(tokens, np.zeros(len(tokens)), np.zeros(len(tokens))), Limits(ROW))
+    return [collate([[samples[place] for place in row.positions]], ROW) for row in rows]
 
 
 def padded(samples: Sequence[Sample]) -> list[Tensors]:

@@ -174,6 +174,7 @@ def write_shards(this: Curation, pool: StepResult, tokenizer: Path) -> StepResul
             fps=recipe.frames.fps,
             max_side=recipe.shards.max_side,
             preset=recipe.preset,
+            max_bytes=recipe.shards.bytes,
         )
         work = functools.partial(shards.shard_partition, layout=layout, folder=folder / "shards")
         parts = tables.parts(pool.table("pool"))

@@ -16,6 +16,7 @@ from data_engine.mixture import Pool, achieved, epoch_order
 from data_engine.recipe import Holdout, Recipe
 from data_engine.sample import MODALITIES
 from data_engine.step import Counts
+from data_engine.tokens import MIXED
 
 
 def build(
@@ -28,7 +29,9 @@ def build(
     kept = pa.concat_tables([tables.read(where) for where, _ in folders])
     counted = pa.concat_tables([tables.read(where) for _, where in folders])
     assert kept["id"].combine_chunks().equals(counted["id"].combine_chunks())  # counted row for row
-    pool = kept.append_column("tokens", counted["tokens"]).sort_by("id")
+    for name in MIXED:
+        kept = kept.append_column(name, counted[name])
+    pool = kept.sort_by("id")
     pool = pool.append_column("split", pa.array(splits(pool, holdouts)))
     sharded = _write_pool(pool, recipe.shards.samples, folder / "pool")
     train = sharded.filter(pc.equal(sharded["split"], "train"))

@@ -95,9 +95,12 @@ class Frames(Strict):
 
 
 class Shards(Strict):
-    """Shard size in samples, and the longest image side kept (null: the original bytes)."""
+    """Shard size in samples and, where `bytes` is given, of the file at most (a sample that is larger has one to
+    itself); the longest image side kept (null: the original bytes).
+    """
 
     samples: int = Field(default=1000, gt=0)
+    bytes: int | None = Field(default=None, ge=4096)
     max_side: int | None = 448
 
 

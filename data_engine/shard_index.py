@@ -5,7 +5,7 @@ alone, so that ten million samples are 580 MB of which an order needs the 60 MB 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
 
 from data_engine.media import incoming
 from data_engine.sample import Modality
@@ -43,7 +45,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A split's samples, by number; arrays of one entry a sample.
+    """A split's samples, by number; arrays of one entry a sample. `digest` is a checksum over all of them.
 
     `source`, `shard`: numbers into `sources`, `shards` (file names). `tokens`: of the model, all together;
     `visual_tokens`: those of pictures. `pictures`: images and frames. `squared_patches`: sum over pictures of the
@@ -53,6 +55,7 @@ class Index:
 
     sources: tuple[Source, ...]
     shards: tuple[str, ...]
+    digest: int
     source: npt.NDArray[np.uint16]
     tokens: npt.NDArray[np.int32]
     visual_tokens: npt.NDArray[np.int32]
@@ -78,18 +81,57 @@ def path_of(folder: Path, split: str) -> Path:
 
 def write(path: Path, columns: dict[str, Any], sources: Sequence[Source], shards: Sequence[str]) -> None:
     """Publishes the index of a split. `columns`: one array for each name of `SCHEMA`, `id` as 12 bytes each."""
-    named = {"sources": json.dumps([[s.modality, s.corpus] for s in sources]), "shards": json.dumps(list(shards))}
-    schema = SCHEMA.with_metadata(named)
-    batch = pa.record_batch([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=schema)
+    arrays = [pa.array(columns[field.name], field.type) for field in SCHEMA]
+    batch = pa.record_batch(arrays, schema=SCHEMA)
+    told = {"sources": [[s.modality, s.corpus] for s in sources], "shards": list(shards), "digest": _digest(batch)}
+    schema = SCHEMA.with_metadata({name: json.dumps(value) for name, value in told.items()})
     with incoming(path) as file, pa.ipc.new_file(file, schema) as writer:
-        writer.write_batch(batch)
+        writer.write_batch(batch.replace_schema_metadata(schema.metadata))
 
 
-def read(path: Path) -> Index:
-    """Maps the index into memory; columns are loaded as they are touched. Raises ValueError where there is none."""
-    if not path.exists():
-        raise ValueError(f"{path}: no index of the split; write the shards anew")
-    with pa.memory_map(str(path)) as file:
+def _digest(columns: pa.RecordBatch) -> int:
+    """What an order and the bytes behind it are a function of."""
+    digest = xxhash.xxh3_64()
+    for name in ("source", "tokens", "xxh3"):
+        digest.update(np.ascontiguousarray(columns[name].to_numpy()))
+    return digest.intdigest()
+
+
+TOLD = ["id", "corpus", "modality", *(name for name in SCHEMA.names if name not in {"source", "shard", "id"})]
+"""The columns of a shard's own index that go into the split's."""
+
+
+def write_split(path: Path, indexes: Mapping[str, pa.Table]) -> None:
+    """Publishes the index of a split from those of its shards: file name -> columns `TOLD`, in order."""
+    whole = pa.concat_tables([index.select(TOLD) for index in indexes.values()])
+    pairs = pa.table([whole["modality"], whole["corpus"]], ["modality", "corpus"])
+    distinct = (
+        pairs.group_by(["modality", "corpus"])
+        .aggregate([])
+        .sort_by([("modality", "ascending"), ("corpus", "ascending")])
+    )
+    sources = [Source(row["modality"], row["corpus"]) for row in distinct.to_pylist()]
+    columns: dict[str, Any] = {name: whole[name].combine_chunks().cast(SCHEMA.field(name).type)
+                               for name in TOLD if name in SCHEMA.names and name != "id"}  # fmt: skip
+    ids = bytes.fromhex("".join(whole["id"].to_pylist()))
+    columns["id"] = pa.FixedSizeBinaryArray.from_buffers(pa.binary(12), len(whole), [None, pa.py_buffer(ids)])
+    columns["source"] = _numbered(whole, sources)
+    columns["shard"] = np.repeat(np.arange(len(indexes)), [len(index) for index in indexes.values()])
+    write(path, columns, sources, list(indexes))
+
+
+def _numbered(whole: pa.Table, sources: Sequence[Source]) -> npt.NDArray[np.uint16]:
+    """Each row's place in `sources`."""
+    found = np.zeros(len(whole), np.uint16)
+    for number, source in enumerate(sources):
+        mine = pc.and_(pc.equal(whole["modality"], source.modality), pc.equal(whole["corpus"], source.corpus))
+        found[mine.to_numpy()] = number
+    return found
+
+
+def read(source: Path | bytes) -> Index:
+    """The index of a split, from its bytes or a file: that is mapped, and a column loaded as it is touched."""
+    with pa.memory_map(str(source)) if isinstance(source, Path) else pa.BufferReader(source) as file:
         return _index(pa.ipc.open_file(file).get_batch(0))
 
 
@@ -98,4 +140,4 @@ def _index(batch: pa.RecordBatch) -> Index:
     arrays = {name: batch[name].to_numpy(zero_copy_only=True) for name in SCHEMA.names if name != "id"}
     ids = np.frombuffer(batch["id"].buffers()[1], dtype="V12", count=len(batch))
     sources = tuple(Source(modality, corpus) for modality, corpus in told["sources"])
-    return Index(sources=sources, shards=tuple(told["shards"]), ids=ids, **arrays)
+    return Index(sources=sources, shards=tuple(told["shards"]), digest=told["digest"], ids=ids, **arrays)

@@ -89,6 +89,10 @@ class KeyeProcessor(ProcessorMixin):  # type: ignore[misc]
         self._pad_id = tokenizer.convert_tokens_to_ids(vt.END_OF_TEXT)
         self._image_id, self._video_id = tokenizer.convert_tokens_to_ids([vt.IMAGE_PAD, vt.VIDEO_PAD])
 
+    @property
+    def visual_budget(self) -> VisualBudget:
+        return self._budget
+
     def encode(
         self,
         messages: Sequence[Message],

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from data_engine.mixture import Pool, achieved, epoch_order
-from data_engine.stream.reader import Stream
+from data_engine.stream import Stream
 from model.processing import Encoded, KeyeProcessor
 from model.tokenizer import load_tokenizer
 from model.visual_tokens import visual_budget

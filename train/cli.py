@@ -43,7 +43,7 @@ def train(
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run of this stage.")] = False,
     local_rank: Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=True)] = 0,  # noqa: ARG001
 ) -> None:
-    from data_engine.stream.reader import StreamError
+    from data_engine.stream import StreamError
     from strict_yaml import RecipeError
     from train.feed.batches import FeedError
     from train.run import train as run

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from data_engine.clips import Clip
-from data_engine.stream.reader import StreamItem
+from data_engine.stream import StreamItem
 from model.modeling import KeyeForConditionalGeneration
 from model.processing import Encoded, KeyeProcessor
 from train.feed.conversation import encode

@@ -16,13 +16,19 @@ import torch
 from rich.console import Console
 
 from data_engine.media import write_atomic
-from data_engine.stream.reader import Stream
+from data_engine.recipe import Mixture, Phase
+from data_engine.stream import Stream, ledger
 from train import heldout, record
 from train.engine import Engine, Processes, checkpoints, keep_latest, read_state, start_processes
-from train.feed.batches import Cursor, Feed, heldout_indices
+from train.feed.batches import Batch, Cursor, Feed, heldout_numbers
+from train.feed.packing import Limits
 from train.objectives.next_token import count_targets, loss_sum, sum_over_ranks
 from train.stages import Stage, StageError, lineage_of
 from train.start import Start, model_folder, save_model, start
+
+
+HOW_DATA_IS_READ = ("workers", "workers_kind", "timeout", "max_failures")
+"""Settings of a stage that may change while it is under way: they change nothing of what it trains on."""
 
 
 def train(stage: Stage, data: Path, *, fresh: bool = False, console: Console | None = None) -> dict[str, Any]:
@@ -41,21 +47,23 @@ def train(stage: Stage, data: Path, *, fresh: bool = False, console: Console | N
 
     begun = start(stage, data)
     stream = open_stream(stage, data, "train")
-    feed = Feed(stream, begun.processor, stage.rows, stage.context, processes.rank, processes.world_size)
+    feed = open_feed(stage, stream, begun, processes)
     engine = Engine(begun.model, stage, processes)
     frozen = engine.checksums(stage.frozen)
-    step = 0
+    step, cursor = 0, Cursor()
     if found := checkpoints(folder):
         state = read_state(found[-1])
         check_processes(state["processes"], processes, stage)
-        stream.load_state_dict(state["stream"])
+        stream.require(state["stream"])
+        cursor = Cursor(**state["cursor"])
         engine.load(found[-1])
         step, frozen = state["step"], state["frozen"]
         console.print(f"{stage.stage} continues after step {step} of {stage.steps}")
 
     engine.model.train()
     metrics = record.Metrics(folder / "metrics.jsonl", step, enabled=processes.is_first)
-    batches = feed.batches(Cursor(stream.epoch, stream.position), stage.data.workers)
+    batches = feed.batches(cursor, stage.data.workers, stage.data.workers_kind, stage.data.timeout)
+    consumed = open_ledger(stage, folder, cursor, processes)
     with metrics, record.progress_bar(console) as bar:
         line = bar.add_task(stage.stage, total=stage.steps, completed=step, loss=float("nan"), speed=0.0)
         while step < stage.steps:
@@ -68,15 +76,12 @@ def train(stage: Stage, data: Path, *, fresh: bool = False, console: Console | N
             step += 1
             loss = sum_over_ranks(total.item()) / max(targets, 1)
             seconds = time.perf_counter() - began
-            row: record.Row = {"step": step, "loss": loss, "targets": int(targets), "samples": batch.num_samples}
-            row |= {"tokens": batch.tokens, "tokens_per_second": batch.tokens / seconds, "seconds": seconds}
-            row |= {"lr": rate, "grad_norm": norm, "epoch": batch.next.epoch}
-            if batch.too_long:
-                row["too_long"] = batch.too_long
-            metrics.write(row)
+            done = {"step": step, "loss": loss, "targets": int(targets), "lr": rate, "grad_norm": norm}
+            metrics.write(done | told(batch, seconds, stream))
+            note(consumed, batch, folder, processes)
             bar.update(line, completed=step, loss=loss, speed=batch.tokens / seconds)
             if step % stage.checkpoint.every == 0 or step == stage.steps:
-                save(engine, begun, folder, step, stream.state_dict() | asdict(batch.next), frozen)
+                save(engine, begun, folder, step, {"stream": stream.identity(), "cursor": asdict(batch.next)}, frozen)
 
     if engine.checksums(stage.frozen) != frozen:
         raise StageError(f"{stage.stage}: training changed a frozen component; this is a bug, please report it")
@@ -86,12 +91,15 @@ def train(stage: Stage, data: Path, *, fresh: bool = False, console: Console | N
 def claim(folder: Path, stage: Stage, data: Path, fresh: bool, processes: Processes) -> None:
     """Makes the stage's folder this run's: writes stage.json, or sees that the one there says the same.
 
+    Who reads the data, and how, may differ.
+
     Raises StageError where another recipe, other weights or other shards were begun here.
     """
     source = None if stage.init.source is None else lineage_of(model_folder(data / stage.init.source)).weights
     manifest = data / stage.data.manifest
     shards = hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else None
-    wanted = {"stage": stage.model_dump(mode="json", by_alias=True), "init_weights": source, "manifest": shards}
+    settings = stage.model_dump(mode="json", by_alias=True, exclude={"data": set(HOW_DATA_IS_READ)})
+    wanted = {"stage": settings, "init_weights": source, "manifest": shards}
     path = folder / "stage.json"
     if path.is_file() and not fresh:
         begun = json.loads(path.read_text(encoding="utf-8"))
@@ -112,8 +120,56 @@ def _differing(begun: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 def open_stream(stage: Stage, data: Path, split: str) -> Stream:
     """The stage's selection of the run's shards."""
     chosen = stage.data
-    shares = None if chosen.mixture is None else {str(name): share for name, share in chosen.mixture.items()}
-    return Stream(data / chosen.manifest, stage.seed, mixture=shares, corpora=chosen.corpora, split=split)
+    mixture = None
+    if chosen.mixture is not None:
+        phases = [Phase(tokens=phase.steps * stage.batch_tokens, shares=phase.shares) for phase in chosen.phases]
+        mixture = Mixture(shares=chosen.mixture, phases=phases if split == "train" else [])
+    return Stream(data / chosen.manifest, stage.seed, mixture=mixture, corpora=chosen.corpora, split=split)
+
+
+def open_feed(stage: Stage, stream: Stream, begun: Start, processes: Processes) -> Feed:
+    """The stage's batches, of which this process reads its part."""
+    limits = Limits(stage.context, stage.packing.max_pictures, stage.packing.max_patches)
+    return Feed(
+        *(stream, begun.processor, stage.rows, limits, processes.rank, processes.world_size),
+        look_ahead=stage.packing.look_ahead,
+        max_failures=stage.data.max_failures,
+    )
+
+
+def open_ledger(stage: Stage, folder: Path, cursor: Cursor, processes: Processes) -> ledger.Ledger | None:
+    """The ledger, if the stage keeps one, without what was consumed after the checkpoint that it goes on from."""
+    if not stage.data.ledger:
+        return None
+    if processes.is_first:
+        ledger.rewind(folder / "ledger", lambda found: cursor.consumed(found["epoch"], found["place"]))
+    torch.distributed.barrier()
+    return ledger.Ledger(folder / "ledger", processes.rank)
+
+
+def told(batch: Batch, seconds: float, stream: Stream) -> record.Row:
+    """What a row of metrics says of a batch."""
+    row: record.Row = {"samples": batch.num_samples, "tokens": batch.tokens, "seconds": seconds}
+    row |= {"tokens_per_second": batch.tokens / seconds, "epoch": batch.epoch}
+    if batch.refused:
+        row["too_long"] = [stream.index.id(piece.number) for piece in batch.refused]
+    if batch.shrunk:
+        row["shrunk"] = batch.shrunk
+    return row
+
+
+def note(consumed: ledger.Ledger | None, batch: Batch, folder: Path, processes: Processes) -> None:
+    """Puts on record what this process trained on, and what it had to leave out."""
+    failed = {fault.piece for fault in batch.faults}
+    for fault in batch.faults:
+        with (folder / f"faults-{processes.rank}.jsonl").open("a", encoding="utf-8") as file:
+            said = {"epoch": batch.epoch, "position": fault.piece.position, "id": fault.id, "reason": fault.reason}
+            file.write(json.dumps(said) + "\n")
+    if consumed is None:
+        return
+    pieces = [(piece, piece in failed) for piece in batch.pieces]
+    refused = [(piece, True) for piece in batch.refused if processes.is_first]
+    consumed.extend((batch.epoch, piece.position, piece.number, out) for piece, out in pieces + refused)
 
 
 def check_processes(saved: int, processes: Processes, stage: Stage) -> None:
@@ -125,10 +181,10 @@ def check_processes(saved: int, processes: Processes, stage: Stage) -> None:
         )
 
 
-def save(engine: Engine, begun: Start, folder: Path, step: int, stream: dict[str, int], frozen: dict[str, str]) -> None:
+def save(engine: Engine, begun: Start, folder: Path, step: int, place: dict[str, Any], frozen: dict[str, str]) -> None:
     """Publishes the checkpoint of `step` and drops older ones."""
     stage, processes = engine.stage, engine.processes
-    state = {"step": step, "processes": processes.world_size, "stream": stream, "frozen": frozen}
+    state = {"step": step, "processes": processes.world_size, "frozen": frozen, **place}
     target = folder / "checkpoints" / f"step-{step:07d}"
     engine.save(target, state, lambda model: save_model(begun, stage, step, model))
     if processes.is_first:
@@ -139,7 +195,7 @@ def finish(engine: Engine, begun: Start, data: Path, folder: Path, console: Cons
     """Judges the trained stage on held-out samples; writes and shows its summary."""
     stage, processes = engine.stage, engine.processes
     stream = open_stream(stage, data, "heldout")
-    items = [stream.read(index) for index in heldout_indices(stream, stage.heldout.samples)]
+    items = [stream.read(number) for number in heldout_numbers(stream, stage.heldout.samples)]
     console.print(f"{stage.stage}: loss on {len(items)} held-out samples, with their media and with others'")
     began = time.perf_counter()
     alone = stage.zero == 3  # ZeRO-3 gathers weights as they are used: all ranks must score the same sample

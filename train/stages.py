@@ -38,20 +38,50 @@ class Init(Strict):
         return self
 
 
+class Phase(Strict):
+    """Shares of tokens that hold for so many steps of full rows."""
+
+    steps: int = Field(gt=0)
+    shares: dict[Modality, float]
+
+
 class Data(Strict):
-    """Which samples, in which proportion of tokens. `corpora: null` takes every corpus of the manifest."""
+    """Which samples, in which proportion of tokens, and who reads them.
+
+    `corpora: null` takes every corpus of the manifest. `phases` come first, one after the other; then `mixture` holds.
+    `workers` I/O servers (0: the trainer itself) read and encode, as processes or Ray actors; one that is at a batch
+    for `timeout` seconds is replaced. `max_failures` unreadable samples in a row are left out, on record. `ledger`
+    keeps which sample was consumed at which place.
+    """
 
     manifest: str = "shards/manifest.json"
     mixture: dict[Modality, float] | None = None
+    phases: list[Phase] = Field(default_factory=list)
     corpora: list[str] | None = None
     workers: int = Field(default=1, ge=0)
+    workers_kind: Literal["process", "ray"] = "process"
+    timeout: float = Field(default=120.0, gt=0)
+    max_failures: int = Field(default=0, ge=0)
+    ledger: bool = False
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> Self:
         shares = self.mixture
         if shares is not None and (abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) <= 0):
             raise ValueError(f"mixture shares {shares} must be positive and sum to 1")
+        if self.phases and shares is None:
+            raise ValueError("phases come before a mixture: give `mixture`, the shares that hold after them")
         return self
+
+
+class Packing(Strict):
+    """How samples are packed into rows of `context` tokens: how far ahead a row may look for what fills it, and what a
+    row may hold besides: pictures (images and frames), and patches of them (null: any number).
+    """
+
+    look_ahead: int = Field(default=4096, ge=1, le=4096)
+    max_pictures: int | None = Field(default=None, gt=0)
+    max_patches: int | None = Field(default=None, gt=0)
 
 
 class Optimizer(Strict):
@@ -90,6 +120,7 @@ class Stage(Strict):
     init: Init
     trainable: tuple[Component, ...] = Field(min_length=1)
     data: Data = Data()
+    packing: Packing = Packing()
     context: int = Field(gt=0)
     rope_base: float = Field(default=1_000_000, gt=0)
     batch_tokens: int = Field(gt=0)

@@ -169,11 +169,16 @@ def _death(ray: Any, call: Any) -> str:
     try:
         ray.get(call)
     except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as death:
-        said = re.search(r"exit detail: (.*?)(?= Some common causes|$)", " ".join(str(death).split()))
-        return said[1] if said else str(death).partition("\n")[0]
+        return ending(death)
     except ray.exceptions.RayTaskError as error:
         raise error.cause or error from error
     return ""
+
+
+def ending(death: Exception) -> str:
+    """How a worker died, out of the page that Ray writes about it."""
+    said = re.search(r"exit detail: (.*?)(?= Some common causes|$)", " ".join(str(death).split()))
+    return said[1] if said else str(death).partition("\n")[0]
 
 
 def _replace(ray: Any, pool: Pool, dead: Any) -> None:

@@ -16,15 +16,28 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
-from data_engine import catalog, curate, holders, media, releases, removal, sample, selector, tables, tombstones
+from data_engine import (
+    catalog,
+    curate,
+    holders,
+    media,
+    releases,
+    removal,
+    sample,
+    selector,
+    shard_index,
+    tables,
+    tombstones,
+)
 from data_engine.cli import app
 from data_engine.recipe import load_recipe
 from data_engine.removal import remove
 from data_engine.sample import Media, Part, Sample, document, user
 from data_engine.selector import Selector
-from data_engine.stream.reader import Stream
+from data_engine.stream import Stream
 from strict_yaml import RecipeError
 from tests.data_engine import lifecycle_run as life
+from tests.data_engine.shard_truth import same_as_the_shards
 
 LATER = 4e9  # seconds: long after anything in these tests was written
 
@@ -84,7 +97,8 @@ def test_a_removed_picture_leaves_no_trace_but_its_tombstone(run: Path) -> None:
     pixels = media.MediaStore(run / "media").read(key)
     found = remove(run, captions, "the artist asked")
     assert set(found.ids) >= siblings and found.media == [key]
-    needles = [*(name.encode() for name in found.ids), key.encode(), pixels]
+    names = [name.encode() for name in found.ids]
+    needles = [*names, *(bytes.fromhex(name) for name in found.ids), key.encode(), pixels]
     assert life.traces(run, needles) == ["tombstones.jsonl"]
     tombs = tombstones.read([run])
     assert {tomb["id"] for tomb in tombs} == set(found.ids) and {tomb["reason"] for tomb in tombs} == {
@@ -110,6 +124,11 @@ def test_all_other_samples_stay_as_they_were_in_tables_and_shards(run: Path, who
         with tarfile.open(tar) as archive:  # a peer reads it, too
             names = {member.name.partition(".")[0] for member in archive.getmembers()}
         assert len(names) == entry["samples"] == tables.num_rows(tar.with_suffix(".index.parquet"))
+    assert manifest["shardlist"] == [
+        {"url": entry["file"], "nsamples": entry["samples"]} for entry in manifest["splits"]["train"]
+    ]
+    for split, file in manifest["indexes"].items():
+        same_as_the_shards(shard_index.read(run / "shards" / file), run / "shards", split)
 
 
 def test_the_rows_of_passes_still_name_the_samples_they_did(run: Path, whole: Path) -> None:

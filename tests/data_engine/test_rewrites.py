@@ -27,7 +27,7 @@ from data_engine.rewrites import Blur, MaskPii, Ungarble
 from data_engine.runners import partition
 from data_engine.runners.partition import RunnerName
 from data_engine.sample import Media, Part, Sample, assistant, user
-from data_engine.stream.reader import Stream
+from data_engine.stream import Stream
 from strict_yaml import RecipeError
 from tests.data_engine import detectors
 from tests.data_engine import lifecycle_run as life

@@ -11,13 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from data_engine import catalog, shards, tables
+from data_engine import catalog, shard_index, shards, tables, tar_blocks
 from data_engine import sample as samples
 from data_engine.clips import Clip
 from data_engine.media import decode_image
-from data_engine.stream.reader import Stream
+from data_engine.stream import Stream
+from tests.data_engine.shard_truth import same_as_the_shards
 
 
 def tars(run: Path) -> list[Path]:
@@ -50,8 +53,45 @@ def test_the_index_is_true_of_the_bytes(small_run: Path) -> None:
         for row in pq.read_table(path.with_suffix(".index.parquet")).to_pylist():
             piece = content[row["offset"] : row["offset"] + row["size"]]
             assert xxhash.xxh3_64_intdigest(piece) == row["xxh3"]
-            found += [f"{row['key']}.{suffix}" for suffix, _ in shards.parse(piece)]
+            found += [f"{row['key']}.{suffix}" for suffix, _ in tar_blocks.parse(piece)]
         assert found == names
+
+
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_the_index_of_a_split_says_what_those_of_its_shards_say(small_run: Path, split: str) -> None:
+    manifest = json.loads((small_run / "shards/manifest.json").read_text())
+    index = shard_index.read(small_run / "shards" / manifest["indexes"][split])
+    same_as_the_shards(index, small_run / "shards", split)
+    assert {source.modality for source in index.sources} == {"video", "image", "text"}
+
+
+def test_shards_end_at_so_many_bytes_and_hold_the_same_samples(small_run: Path, tmp_path: Path) -> None:
+    """The cut follows from the rows alone; a sample that is larger than a shard has one to itself."""
+    steps = catalog.steps(small_run)
+    part = pq.read_table(steps["mix"] / "pool" / "train-00000.parquet")
+    layout = shards.Layout(small_run / "media", steps["shards"] / "_frames", 2.0, 448, "tiny", max_bytes=100_000)
+    index = shards.shard_partition(part, layout=layout, folder=tmp_path)["index"]
+    files = sorted(tmp_path.glob("*.tar"))
+    assert [file.name for file in files[:2]] == ["train-00000.tar", "train-00000_00001.tar"]
+    assert index["shard"].unique().to_pylist() == [file.name for file in files]
+    whole = pq.read_table(small_run / "shards/train-00000.index.parquet")
+    for name in ("key", "id", "size", "xxh3"):
+        assert index[name].to_pylist() == whole[name].to_pylist()
+    counts = [tables.num_rows(shards.index_of(file)) for file in files]
+    sizes = [file.stat().st_size for file in files]
+    assert max(counts) > 1 and all(size <= 100_000 or count == 1 for size, count in zip(sizes, counts, strict=True))
+    firsts = [pq.read_table(shards.index_of(file))["size"][0].as_py() for file in files[1:]]
+    assert all(size + first > 100_000 for size, first in zip(sizes, firsts, strict=False))
+    shards.write_manifest(tmp_path, files, {})
+    same_as_the_shards(shard_index.read(tmp_path / "train.index.arrow"), tmp_path, "train")
+
+
+def test_stored_sizes_of_images_are_told(small_run: Path) -> None:
+    for item in webdataset.WebDataset(list(map(str, tars(small_run))), shardshuffle=False).decode("pil"):
+        for number, about in enumerate(item["json"]["shown"]):
+            if about["kind"] == "image":
+                picture = next(value for name, value in item.items() if name.startswith(f"{number}."))
+                assert (about["width"], about["height"]) == picture.size
 
 
 def test_the_same_pool_gives_the_same_bytes(small_run: Path, tmp_path: Path) -> None:
@@ -100,15 +140,34 @@ def test_splits_share_no_group(small_run: Path) -> None:
     assert set(manifest["splits"]) == {"train", "heldout"}
 
 
-def test_pillow_opens_what_parse_finds() -> None:
-    block = io.BytesIO()
-    with tarfile.open(fileobj=block, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, data in (("k.json", b"{}"), ("k.0.001.jpg", b"x" * 513)):
-            info = tarfile.TarInfo(name)
+KEYS = st.text(st.characters(blacklist_characters="./\0", blacklist_categories=["Cs"]), min_size=1, max_size=20)
+
+
+@given(
+    KEYS, st.lists(st.tuples(st.sampled_from(["0.jpg", "1.002.jpg", "2.png"]), st.binary(max_size=1500)), max_size=4)
+)
+def test_blocks_are_what_tarfile_writes_and_come_apart_again(key: str, media: list[tuple[str, bytes]]) -> None:
+    members = [("json", b"{}"), *media]
+    expected = io.BytesIO()
+    with tarfile.open(fileobj=expected, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for suffix, data in members:
+            info = tarfile.TarInfo(f"{key}.{suffix}")
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-    content = block.getvalue()[: 512 + 512 + 512 + 1024]
-    assert list(shards.parse(content)) == [("json", b"{}"), ("0.001.jpg", b"x" * 513)]
+        end = tar.offset
+    content = tar_blocks.block(key, members)
+    assert content == expected.getvalue()[:end]
+    for buffer in (content, bytearray(content), memoryview(content), np.frombuffer(content, np.uint8)):
+        assert tar_blocks.parse(buffer) == members
+        assert tar_blocks.media_views(buffer) == [data for _, data in media]
+
+
+def test_what_no_header_can_tell_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"xx\.json: a name of 101 bytes"):
+        tar_blocks.header("x" * 96 + ".json", 1)
+    with pytest.raises(ValueError, match="a size of 8589934592"):
+        tar_blocks.header("k.mp4", 8 << 30)
+    assert tarfile.TarInfo.frombuf(tar_blocks.header("k.mp4", (8 << 30) - 1), "utf-8", "strict").size == (8 << 30) - 1
 
 
 @pytest.mark.parametrize("side", [None, 64])

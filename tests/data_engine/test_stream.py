@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_engine.stream.reader import Stream, StreamError
+from data_engine.stream import Stream, StreamError
 
 SHARES = {"video": 0.24, "image": 0.50, "text": 0.26}
 

@@ -6,7 +6,7 @@ from transformers import AutoTokenizer
 
 from data_engine import sample as samples
 from data_engine import tokens
-from data_engine.stream.reader import Stream
+from data_engine.stream import Stream
 from model import visual_tokens as vt
 from model.processing import KeyeProcessor
 from train.feed.conversation import encode
@@ -19,7 +19,11 @@ def test_counts_equal_the_processors_lengths(small_run: Path) -> None:
         stream = Stream(small_run / "shards/manifest.json", seed=0, split=split)
         for index in range(len(stream.index)):
             item = stream.read(index)
-            assert len(encode(processor, item.sample.messages, item.media).input_ids) == item.tokens, item.sample.id
+            encoded = encode(processor, item.sample.messages, item.media)
+            assert len(encoded.input_ids) == item.tokens, item.sample.id
+            patches = encoded.grid_thw.prod(axis=1)
+            told = [stream.index[name][index].as_py() for name in tokens.MIXED[1:]]
+            assert told == [patches.sum() // 4, len(patches), (patches**2).sum()], item.sample.id
             seen.add((item.sample.modality, item.sample.task))
     assert {modality for modality, _ in seen} == {"video", "image", "text"} and len(seen) >= 8
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from data_engine.stream.reader import Stream
+from data_engine.stream import Stream
 from model.modeling import build
 from model.processing import KeyeProcessor
 from model.tokenizer import load_tokenizer

@@ -1,109 +1,219 @@
-"""Which samples share a row: pure functions over token counts, so every rank computes the same plan.
+"""Which samples share a row: pure functions over sizes, so that every rank computes the same plan.
 
-A batch is a run of consecutive positions of the stream, packed into a fixed number of rows. The state of
-a run is therefore one position, whatever the number of ranks and workers.
+Packing is memoryless. The window holds the open (not yet packed) samples among `look_ahead` consecutive positions of
+the stream, the oldest open one first; the next row is that oldest sample and what of the window fills its row best.
+So the next row is a function of the set of open positions alone, whatever was read ahead, in whatever portions: a
+packer is rebuilt from the oldest open position and a bitmap of what behind it is packed already (`State`).
+
+Sizes are the columns (tokens, pictures, patches) of each sample; a row must not exceed any limit on their sums.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+LOOK_AHEAD = 4096
+UNLIMITED = 2**62
+
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """Rows of positions: each row's samples lie one after the other.
+class Limits:
+    """What a row holds at most: tokens, pictures (images and frames), patches of the vision tower; None: any number."""
 
-    The batch covers positions `start` to `stop` (exclusive): those in `rows` and those in `too_long`, which
-    no row can hold and which whoever consumes the batch must record.
-    """
-
-    start: int
-    stop: int
-    rows: tuple[tuple[int, ...], ...]
-    too_long: tuple[int, ...]
     tokens: int
+    pictures: int | None = None
+    patches: int | None = None
+
+    @property
+    def array(self) -> Ints:
+        """[3], unlimited ones as `UNLIMITED`."""
+        both = [UNLIMITED if limit is None else limit for limit in (self.pictures, self.patches)]
+        return np.array([self.tokens, *both], np.int64)
+
+    def fit(self, sizes: Ints) -> npt.NDArray[np.bool_]:
+        """Which samples of `sizes` [N, 3] a row can hold at all."""
+        return np.asarray((sizes <= self.array).all(axis=1))
 
 
-def first_fit_decreasing(tokens: Mapping[int, int], num_rows: int, context: int) -> "Rows | None":
-    """Positions per row, the longest sample first into the first row with room; None where one fits nowhere."""
-    rows = Rows.empty(num_rows, context)
-    for position in sorted(tokens, key=lambda position: (-tokens[position], position)):
-        if not rows.place(position, tokens[position]):
-            return None
-    return rows
+def sizes_of(tokens: npt.ArrayLike, visual_tokens: npt.ArrayLike, pictures: npt.ArrayLike, merge: int = 2) -> Ints:
+    """Sizes [N, 3] from columns of the shard index; `merge` squared patches make one visual token."""
+    return np.stack([tokens, pictures, np.multiply(visual_tokens, merge**2)], axis=1).astype(np.int64)
 
 
-@dataclass(slots=True)
-class Rows:
-    """Rows being filled, and the room left in each."""
+@dataclass(frozen=True, slots=True)
+class State:
+    """A packer's place: the oldest open position, and a bit for each position from it on, set where it is packed.
 
-    positions: list[list[int]]
-    free: list[int]
-
-    @classmethod
-    def empty(cls, num_rows: int, context: int) -> "Rows":
-        return cls([[] for _ in range(num_rows)], [context] * num_rows)
-
-    def place(self, position: int, tokens: int) -> bool:
-        """Puts the sample into the first row with room; False where there is none."""
-        for row, free in enumerate(self.free):
-            if free >= tokens:
-                self.positions[row].append(position)
-                self.free[row] -= tokens
-                return True
-        return False
-
-
-def plan_batches(tokens: Iterable[tuple[int, int]], num_rows: int, context: int) -> Iterator[Packed]:
-    """Batches over consecutive (position, tokens).
-
-    Samples are placed as they come; where one finds no room, all of the batch is packed anew, the longest
-    first. The sample that finds no room then either starts the next batch, so that no batch depends on what
-    came before its first position. The last batch is as short as the input leaves it.
+    Bits are little-endian, without the zero bytes at the end: at most `look_ahead` / 8 bytes.
     """
-    batch = _Open(num_rows, context)
-    for position, count in tokens:
-        if not batch.add(position, count):
-            yield batch.close()
-            batch = _Open(num_rows, context)
-            batch.add(position, count)
-    if batch.start is not None:
-        yield batch.close()
+
+    oldest: int = 0
+    packed: bytes = b""
 
 
-class _Open:
-    """The batch being filled."""
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Positions that share a row, in stream order, and their tokens.
 
-    def __init__(self, num_rows: int, context: int) -> None:
-        self.context = context
-        self.rows = Rows.empty(num_rows, context)
-        self.counts: dict[int, int] = {}
-        self.too_long: list[int] = []
-        self.start: int | None = None
-        self.stop = 0
+    `too_long` are positions that no row can hold, reported where they become the oldest open: whoever consumes the row
+    must record them. A row at the end of an epoch may have nothing else.
+    """
 
-    def add(self, position: int, count: int) -> bool:
-        """Takes the sample in, or says False and stays as it was."""
-        if count > self.context:
-            self.too_long.append(position)
-        elif self.rows.place(position, count):
-            self.counts[position] = count
-        elif not self._repack(position, count):
-            return False
-        self.start = position if self.start is None else self.start
-        self.stop = position + 1
-        return True
+    positions: tuple[int, ...]
+    tokens: int
+    too_long: tuple[int, ...] = ()
 
-    def _repack(self, position: int, count: int) -> bool:
-        if count > sum(self.rows.free):
-            return False
-        counts = {**self.counts, position: count}
-        rows = first_fit_decreasing(counts, len(self.rows.free), self.context)
-        if rows is None:
-            return False
-        self.rows, self.counts = rows, counts
-        return True
 
-    def close(self) -> Packed:
-        assert self.start is not None
-        rows = tuple(tuple(row) for row in self.rows.positions)
-        return Packed(self.start, self.stop, rows, tuple(self.too_long), sum(self.counts.values()))
+class Packer:
+    """Rows of one epoch's stream, from any state on. Memory: the sizes added that are not yet packed."""
+
+    def __init__(self, limits: Limits, state: State | None = None, look_ahead: int = LOOK_AHEAD) -> None:
+        """Goes on from `state`: the first sizes to `add` are those of its oldest position.
+
+        Raises ValueError for a state of a longer look-ahead.
+        """
+        state = state or State()
+        if len(state.packed) * 8 > look_ahead + 7:
+            raise ValueError(f"a packer's state of {len(state.packed)} bytes is not one of look-ahead {look_ahead}")
+        self.limits, self.look_ahead = limits.array, look_ahead
+        # Entries are counted from position `_start`; the first open one is `_oldest`.
+        self._start, self._oldest = state.oldest, 0
+        self._sizes = np.zeros((0, 3), np.int64)
+        self._packed = np.zeros(0, np.bool_)
+        self._later = np.unpackbits(np.frombuffer(state.packed, np.uint8), bitorder="little").astype(np.bool_)
+        """Marks of positions whose sizes are not known yet."""
+        self._window = np.zeros(0, np.int64)
+        """Open entries before `_entered` that fit a row, the longest first, equals in stream order."""
+        self._entered = 0
+
+    @property
+    def state(self) -> State:
+        """The place after the last row."""
+        marks = np.concatenate([self._packed[self._oldest :], self._later])
+        packed = np.packbits(marks, bitorder="little").tobytes().rstrip(b"\0")
+        return State(self._start + self._oldest, packed)
+
+    @property
+    def wanted(self) -> int:
+        """The position whose sizes come next."""
+        return self._start + len(self._sizes)
+
+    def add(self, sizes: Ints) -> None:
+        """Takes the sizes [N, 3] of the next N positions, and forgets those of what is packed."""
+        gone = self._oldest
+        marks = np.zeros(len(sizes), np.bool_)
+        marks[: len(self._later)] = self._later[: len(sizes)]
+        self._sizes = np.concatenate([self._sizes[gone:], sizes])
+        self._packed = np.concatenate([self._packed[gone:], marks])
+        self._later = self._later[len(sizes) :]
+        self._start, self._oldest = self._start + gone, 0
+        self._window, self._entered = self._window - gone, max(self._entered - gone, 0)
+
+    def row(self, *, last: bool = False) -> Row | None:
+        """The next row; None until enough is added to fill the window, or, where nothing follows (`last`), at the end.
+
+        With `last` the window drains: the last rows are as short as the epoch leaves them.
+        """
+        known = len(self._sizes)
+        first = int(_first_fitting(self._sizes, self._packed, self.limits, self._oldest))
+        stop = first + self.look_ahead
+        if stop > known and not last:
+            return None
+        begin, stop = self._oldest, min(stop, known)
+        chosen = np.zeros(0, np.int64)
+        if first < known:
+            self._enter(max(self._entered, first), stop)
+            chosen = np.sort(_fill(self._sizes, self._packed, self._window, self.limits, first, stop))
+            self._packed[chosen] = True
+            self._window = self._window[~self._packed[self._window]]
+        self._oldest = int(_first_fitting(self._sizes[:stop], self._packed, self.limits, first))
+        passed = np.arange(begin, self._oldest)
+        too_long = passed[~self._packed[begin : self._oldest]]
+        self._packed[too_long] = True
+        if not len(chosen) and not len(too_long):
+            return None
+        tokens = int(self._sizes[chosen, 0].sum())
+        return Row(self._positions(chosen), tokens, self._positions(too_long))
+
+    def _enter(self, begin: int, stop: int) -> None:
+        if begin < stop:
+            self._window = _entered(self._sizes, self._packed, self._window, self.limits, begin, stop)
+            self._entered = stop
+
+    def _positions(self, entries: Ints) -> tuple[int, ...]:
+        return tuple((entries + self._start).tolist())
+
+
+def pack(sizes: Ints, limits: Limits, look_ahead: int = LOOK_AHEAD) -> list[Row]:
+    """All rows of an epoch of `sizes` [N, 3]."""
+    packer = Packer(limits, look_ahead=look_ahead)
+    packer.add(sizes)
+    return list(iter(lambda: packer.row(last=True), None))
+
+
+@numba.njit(cache=True)
+def _fits(size, room):  # type: ignore[no-untyped-def]
+    return size[0] <= room[0] and size[1] <= room[1] and size[2] <= room[2]
+
+
+@numba.njit(cache=True)
+def _first_fitting(sizes, packed, limits, begin):  # type: ignore[no-untyped-def]
+    """The first open entry from `begin` on that a row can hold, or the number of entries."""
+    for entry in range(begin, len(sizes)):
+        if not packed[entry] and _fits(sizes[entry], limits):
+            return entry
+    return len(sizes)
+
+
+@numba.njit(cache=True)
+def _entered(sizes, packed, window, limits, begin, stop):  # type: ignore[no-untyped-def]
+    """The window with the open entries of `begin` to `stop` sorted in."""
+    grown = np.empty(len(window) + stop - begin, np.int64)
+    grown[: len(window)] = window
+    count = len(window)
+    for entry in range(begin, stop):
+        if packed[entry] or not _fits(sizes[entry], limits):
+            continue
+        low, high = 0, count
+        while low < high:
+            middle = (low + high) // 2
+            if sizes[grown[middle], 0] >= sizes[entry, 0]:
+                low = middle + 1
+            else:
+                high = middle
+        for place in range(count, low, -1):
+            grown[place] = grown[place - 1]
+        grown[low] = entry
+        count += 1
+    return grown[:count]
+
+
+@numba.njit(cache=True)
+def _fill(sizes, packed, window, limits, first, stop):  # type: ignore[no-untyped-def]
+    """Entries of the row that begins with `first`: the next of the stream until one does not fit, then the longest
+    of the window that still does, again and again.
+
+    Stream order first keeps the mixture of a row near that of the stream, and saves up the short samples that close
+    the gaps; the longest first from the start would use up the long ones and then lack them.
+    """
+    room = limits - sizes[first]
+    taken = np.zeros(stop - first, np.bool_)
+    taken[0] = True
+    for entry in range(first + 1, stop):
+        if packed[entry] or not _fits(sizes[entry], limits):
+            continue
+        if not _fits(sizes[entry], room):
+            break
+        taken[entry - first] = True
+        room -= sizes[entry]
+    for entry in window:
+        if room[0] == 0:
+            break
+        if not taken[entry - first] and _fits(sizes[entry], room):
+            taken[entry - first] = True
+            room -= sizes[entry]
+    return np.flatnonzero(taken) + first
