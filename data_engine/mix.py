@@ -12,9 +12,10 @@ import xxhash
 
 from data_engine import tables
 from data_engine.media import write_atomic
-from data_engine.mixture import Pool, achieved, epoch_order
+from data_engine.mixture import Pool, Schedule, achieved
 from data_engine.recipe import Holdout, Recipe
 from data_engine.sample import MODALITIES
+from data_engine.shard_index import Source
 from data_engine.step import Counts
 from data_engine.tokens import MIXED
 
@@ -77,15 +78,12 @@ def _write_pool(pool: pa.Table, size: int, folder: Path) -> pa.Table:
 def _plan(train: pa.Table, recipe: Recipe) -> tuple[pa.Table, dict[str, Any]]:
     """The first epoch's order as a table, and what it achieves."""
     mixture = recipe.mixture
-    pool = Pool(train["modality"].to_numpy(zero_copy_only=False), train["tokens"].to_numpy())
-    order = epoch_order(
-        pool,
-        mixture.shares,
-        seed=mixture.seed,
-        epoch=0,
-        epoch_tokens=mixture.epoch_tokens,
-        max_repeats=mixture.max_repeats,
-    )
+    modality, corpora = train["modality"].to_pylist(), train["corpus"].to_pylist()
+    sources = sorted(set(zip(modality, corpora, strict=True)))
+    numbers = {source: number for number, source in enumerate(sources)}
+    source = np.array([numbers[pair] for pair in zip(modality, corpora, strict=True)], np.uint16)
+    pool = Pool([Source(*pair) for pair in sources], source, train["tokens"].to_numpy().astype(np.int32))
+    order = Schedule(pool, mixture, seed=mixture.seed, epoch=0).order()
     chosen = train.select(["id", "corpus", "modality", "tokens"]).take(order)
     plan = chosen.add_column(0, "position", pa.array(np.arange(len(order)), pa.int64()))
     found = achieved(pool, order)

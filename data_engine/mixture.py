@@ -5,53 +5,64 @@ behind its share of the tokens comes next (largest deficit), so that the shares 
 not only on average: random draws by weight miss by whole points because samples differ in length.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from data_engine.recipe import Mixture
+from data_engine.shard_index import Source
+
 Order = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The samples to mix: each one's modality and its tokens, by index."""
+    """The samples to mix. `source`: each one's number in `sources`; `repeats`: how often it comes (default once)."""
 
-    modality: npt.NDArray[np.str_]
-    tokens: npt.NDArray[np.int64]
+    sources: Sequence[Source]
+    source: npt.NDArray[np.uint16]
+    tokens: npt.NDArray[np.int32]
+    repeats: npt.NDArray[np.uint8] | None = None
+
+    @property
+    def modality(self) -> npt.NDArray[np.str_]:
+        return np.array([source.modality for source in self.sources])[self.source]
 
 
-def epoch_order(
-    pool: Pool,
-    shares: Mapping[Any, float],
-    *,
-    seed: int,
-    epoch: int,
-    epoch_tokens: int | None = None,
-    max_repeats: int = 1,
-) -> Order:
-    """Indices into `pool`, in the order of the epoch; modalities without a share take no part.
+class Schedule:
+    """Interim: replaced by the fluid schedule."""
 
-    The epoch ends at `epoch_tokens`, or before the scarcest modality would run out (each sample at most
-    `max_repeats` times), at the place among the last few where the shares are nearest. Then
-    |tokens of m / all tokens - share of m| <= largest sample / all tokens.
-    Raises ValueError if a modality with a share has no sample.
-    """
-    names = [name for name, share in shares.items() if share > 0]
-    queues = [_queue(pool, name, seed, epoch, number, max_repeats) for number, name in enumerate(names)]
-    for name, queue in zip(names, queues, strict=True):
-        if not len(queue):
-            raise ValueError(f"mixture: no {name} sample to mix; drop its share or add a source")
-    weights = np.array([shares[name] for name in names], dtype=np.float64)
-    picks = _largest_deficit([pool.tokens[queue] for queue in queues], weights / weights.sum(), epoch_tokens)
-    return _gather(queues, picks)
+    def __init__(self, pool: Pool, mixture: Mixture, *, seed: int, epoch: int) -> None:
+        names = [name for name, share in mixture.shares.items() if share > 0]
+        queues = [_queue(pool, name, seed, epoch, number, mixture.max_repeats) for number, name in enumerate(names)]
+        for name, queue in zip(names, queues, strict=True):
+            if not len(queue):
+                raise ValueError(f"mixture: no {name} sample to mix; drop its share or add a source")
+        weights = np.array([mixture.shares[name] for name in names], dtype=np.float64)
+        picks = _largest_deficit(
+            [pool.tokens[queue] for queue in queues], weights / weights.sum(), mixture.epoch_tokens
+        )
+        self._order = _gather(queues, picks).astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def order(self) -> npt.NDArray[np.int32]:
+        return self._order
+
+    def chunks(self, start: int, size: int) -> Iterator[npt.NDArray[np.int32]]:
+        for position in range(start, len(self), size):
+            yield self._order[position : position + size]
 
 
 def _queue(pool: Pool, name: str, seed: int, epoch: int, number: int, repeats: int) -> Order:
     """The modality's samples in this epoch's random order, `repeats` times over, each time reshuffled."""
     members = np.flatnonzero(pool.modality == name)
+    if pool.repeats is not None:
+        members = np.repeat(members, pool.repeats[members])
     random = np.random.Generator(np.random.Philox(key=[seed, (epoch << 8) | number]))
     return np.concatenate([random.permutation(members) for _ in range(repeats)])
 

@@ -68,6 +68,13 @@ class Gate(Strict):
         return self
 
 
+class Phase(Strict):
+    """Shares of tokens per modality that hold for so many tokens."""
+
+    tokens: int = Field(gt=0)
+    shares: dict[Modality, float]
+
+
 class Mixture(Strict):
     """Token shares per modality, and how the epoch ends.
 
@@ -76,6 +83,7 @@ class Mixture(Strict):
     """
 
     shares: dict[Modality, float] = Field(default={"video": 0.24, "image": 0.50, "text": 0.26})
+    phases: list[Phase] = Field(default_factory=list)
     epoch_tokens: int | None = Field(default=None, gt=0)
     max_repeats: int = Field(default=1, ge=1)
     seed: int = 0
