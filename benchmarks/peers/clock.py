@@ -12,6 +12,10 @@ def cpu_seconds() -> float:
     return sum(one.ru_utime + one.ru_stime for one in spent)
 
 
+def disk_bytes(*files: Path) -> int:
+    return sum(file.stat().st_size for file in files)
+
+
 def answer(out: str, **found: Any) -> None:
     """Writes what `peers.run` reads."""
     Path(out).write_text(json.dumps(found))
