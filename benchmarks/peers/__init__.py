@@ -19,6 +19,9 @@ PINS = {
     "rensa": ("rensa==0.5.0", "pyarrow==26.0.0"),
     "data_juicer": ("py-data-juicer==1.6.1", "aiohttp==3.14.5"),  # imported, but not among its requirements
     "datatrove": ("datatrove[processing,io,cli]==0.10.1", "spacy==3.8.18", "jieba==0.42.1"),  # its extra lacks two
+    "streaming": ("mosaicml-streaming==0.13.0", "torch==2.13.0"),
+    "litdata": ("litdata==0.2.76", "torch==2.13.0"),
+    "energon": ("megatron-energon==7.4.1", "torch==2.13.0"),
 }
 
 

@@ -49,4 +49,12 @@ dataset, _, first, _ = begin(None)
 state = dataset.state_dict(num_samples_yielded=samples - 1, num_workers=1, batch_size=1)
 _, items, wall, cpu = begin(state)
 left = 1 + sum(1 for _ in items)
-answer(out, left=left, first=first, wall=wall, cpu=cpu, state=len(json.dumps(state)), index=disk_bytes(folder / "index.json"))
+answer(
+    out,
+    left=left,
+    first=first,
+    wall=wall,
+    cpu=cpu,
+    state=len(json.dumps(state)),
+    index=disk_bytes(folder / "index.json"),
+)

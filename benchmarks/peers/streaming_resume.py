@@ -52,4 +52,12 @@ state = {**dataset.state_dict(1, True), "sample_in_epoch": samples - 1}
 del dataset, _
 _, items, wall, cpu = begin(state)
 left = 1 + sum(1 for _ in items)
-answer(out, left=left, first=first, wall=wall, cpu=cpu, state=len(json.dumps(state)), index=disk_bytes(folder / "index.json"))
+answer(
+    out,
+    left=left,
+    first=first,
+    wall=wall,
+    cpu=cpu,
+    state=len(json.dumps(state)),
+    index=disk_bytes(folder / "index.json"),
+)

@@ -40,7 +40,7 @@ def sizes_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
     logs = ((8.5, 1.0), (6.5, 1.0), (6.0, 1.2))
     tokens = np.concatenate([random.lognormal(*log, count) for log, count in zip(logs, counts, strict=True)])
     zeros = np.zeros(sum(counts), np.int64)
-    columns = {name: zeros for name in shard_index.SCHEMA.names}
+    columns = dict.fromkeys(shard_index.SCHEMA.names, zeros)
     columns |= {"tokens": np.minimum(tokens, 75_000).astype(np.int32) + 1, "source": np.repeat(np.arange(3), counts)}
     columns["id"] = [int(number).to_bytes(12, "big") for number in range(sum(counts))]
     sources = [Source(name, name) for name in SHARES]  # type: ignore[arg-type]
@@ -104,8 +104,7 @@ def test_shares_hold_on_every_rank_after_kills(sizes_only: Path, worlds: tuple[i
             points += held(stream, places)
             stops.append(stream.since + len(places) * world_size)
         (position,) = set(stops)
-        state = {**stream.identity(), "epoch": 0, "position": position, "since": stream.since}
-        state |= {"world_size": world_size}
+        state = {**stream.state_dict(), "position": position}
     assert points >= 4000 * sum(worlds)
 
 
