@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from data_engine.stream import ledger
 from data_engine.stream.ledger import Audit
 from data_engine.stream.stream import Stream
@@ -46,5 +48,6 @@ def audit(stream: Stream, folder: Path) -> list[Audit]:
     for epoch in epochs:
         stream.epoch = epoch
         order = stream.schedule.order()
-        audits.append(ledger.audit(records, epoch, order, None if epoch == epochs[-1] else len(order)))
+        last = int(records["place"][records["epoch"] == epoch].max()) if epoch == epochs[-1] else len(order)
+        audits.append(ledger.audit(records, epoch, order, np.arange(len(order)) <= last))
     return audits

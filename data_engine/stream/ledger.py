@@ -60,10 +60,11 @@ def before(epoch: int, position: int) -> Callable[[Records], npt.NDArray[np.bool
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What a ledger tells of one epoch's places below `places`.
+    """What a ledger tells of the places of one epoch that were due.
 
-    `missing`: places without a record. `twice`: records beyond the first of a place. `wrong`: records of
-    another sample than the order has there. `failed`: places left out because they could not be read.
+    `missing`: places without a record. `twice`: records beyond the first of a place. `wrong`: records of another
+    sample than the order has there, or of a place that was not due. `failed`: places left out because they could not
+    be read.
     """
 
     epoch: int
@@ -79,19 +80,18 @@ class Audit:
         return not (self.missing or self.twice or self.wrong)
 
 
-def audit(records: Records, epoch: int, order: npt.NDArray[np.int32], stop: int | None = None) -> Audit:
-    """Holds an epoch's records against its order up to place `stop` (default: the last place on record)."""
+def audit(records: Records, epoch: int, order: npt.NDArray[np.int32], due: npt.NDArray[np.bool_]) -> Audit:
+    """Holds an epoch's records against its order; `due`: whether a place must be on record, for each of `order`."""
     mine = records[records["epoch"] == epoch]
-    place, number = mine["place"].astype(np.int64), mine["number"].astype(np.int64)
-    if stop is None:
-        stop = int(place.max(initial=-1)) + 1
-    within = place < min(stop, len(order))
-    seen = np.bincount(place[within], minlength=stop)[:stop]
+    known = mine[mine["place"] < len(order)]
+    place = known["place"].astype(np.int64)
+    right = due[place] & (order[place] == known["number"])
+    seen = np.bincount(place, minlength=len(order))
     return Audit(
         epoch=epoch,
-        places=stop,
-        missing=int((seen == 0).sum()),
+        places=int(due.sum()),
+        missing=int((due & (seen == 0)).sum()),
         twice=int(np.maximum(seen - 1, 0).sum()),
-        wrong=int((~within).sum() + (order[place[within]] != number[within]).sum()),
+        wrong=len(mine) - int(right.sum()),
         failed=int(mine["failed"].sum()),
     )
