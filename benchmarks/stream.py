@@ -67,8 +67,11 @@ def make(folder: Path, samples: int) -> Path:
     """One shard under many names, and an index of `samples` samples in it with sizes of their own."""
     folder.mkdir()
     random = np.random.default_rng(0)
-    counts = [samples // 10, samples // 2, samples - samples // 10 - samples // 2]
+    means = {name: np.exp(mean + spread**2 / 2) for name, (mean, spread) in LOGS.items()}
+    weights = np.array([share / means[name] for name, share in SHARES.items()])
+    counts = np.ceil(1.06 * samples * weights / weights.sum()).astype(int)  # more than an epoch of so many places takes
     tokens = np.concatenate([random.lognormal(*LOGS[name], count) for name, count in zip(SHARES, counts, strict=True)])
+    samples = len(tokens)
     block = tar_blocks.block("000000000000", members(SAMPLE, 8, LAYOUT))
     shards = [f"train-{number:05d}.tar" for number in range(-(-samples // SHARD))]
     (folder / shards[0]).write_bytes(block * SHARD + tar_blocks.END)
@@ -92,9 +95,9 @@ def make(folder: Path, samples: int) -> Path:
 
 def side(out: str, manifest: str, place: str) -> None:
     """What is measured of us, in a process of its own: from nothing but a state to the first sample."""
-    warm = Stream(manifest, seed=2)
-    state = {**warm.state_dict(), "position": (len(warm) if place == "last" else 1) - 1}
-    state["seed"] = 1
+    warm = Stream(manifest, seed=1)
+    state = {**warm.state_dict(), "position": int(place)}
+    assert int(place) < len(warm)
     del warm
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     spent, began = cpu_seconds(), time.perf_counter()
@@ -111,9 +114,9 @@ def side(out: str, manifest: str, place: str) -> None:
     Path(out).write_text(json.dumps(found))
 
 
-def ours(manifest: Path, place: str) -> dict[str, Any]:
+def ours(manifest: Path, place: int) -> dict[str, Any]:
     out = manifest.with_name("side.json")
-    subprocess.run([sys.executable, __file__, "--side", str(out), str(manifest), place], check=True)
+    subprocess.run([sys.executable, __file__, "--side", str(out), str(manifest), str(place)], check=True)
     found: dict[str, Any] = json.loads(out.read_text())
     return found
 
@@ -123,7 +126,7 @@ def resume(folder: Path, samples: int) -> dict[str, Any]:
     manifest = make(folder / str(samples), samples)
     runs: dict[str, list[dict[str, Any]]] = {}
     for _ in range(ROUNDS):
-        runs.setdefault("keyeforge", []).append(ours(manifest, "last"))
+        runs.setdefault("keyeforge", []).append(ours(manifest, samples - 1))
         for peer in ("streaming", "litdata"):
             found = peers.run(peer, f"{peer}_resume.py", folder / f"{peer}.json", folder / peer, str(samples))
             runs.setdefault(peer, []).append(found)
@@ -151,7 +154,8 @@ def index_curve(folder: Path, samples: int) -> list[dict[str, Any]]:
     for count in (samples // 100, samples // 10, samples):
         path = folder / str(count)
         manifest = path / "manifest.json" if path.exists() else make(path, count)
-        runs = {place: [ours(manifest, place) for _ in range(ROUNDS)] for place in ("first", "last")}
+        ends = {"first": 0, "last": count - 1}
+        runs = {end: [ours(manifest, place) for _ in range(ROUNDS)] for end, place in ends.items()}
         middle = {place: statistics.median(run["wall"] for run in found) for place, found in runs.items()}
         opened = statistics.median(run["opened"] for run in runs["first"])
         one = runs["last"][0]
