@@ -1,12 +1,13 @@
 """Recipes: what a curation run does, as one YAML file and nothing else."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from data_engine.rights import Rights, refusal
-from data_engine.sample import Modality
+from data_engine.sample import MODALITIES, Modality
 from data_engine.teachers.recipe import Budget, Teacher
 from strict_yaml import Strict, parse_yaml
 
@@ -68,30 +69,60 @@ class Gate(Strict):
         return self
 
 
+def check_shares(shares: Mapping[Modality, float]) -> None:
+    """Raises ValueError unless shares are at least 0 and sum to 1."""
+    if abs(sum(shares.values()) - 1) > 1e-6 or any(share < 0 for share in shares.values()):
+        raise ValueError(f"shares {dict(shares)} must not be negative, and sum to 1")
+
+
 class Phase(Strict):
     """Shares of tokens per modality that hold for so many tokens."""
 
     tokens: int = Field(gt=0)
     shares: dict[Modality, float]
 
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Self:
+        check_shares(self.shares)
+        return self
+
 
 class Mixture(Strict):
     """Token shares per modality, and how the epoch ends.
 
-    `epoch_tokens: null` makes the epoch as long as the scarcest modality allows, each sample at most
-    `max_repeats` times.
+    `phases` come first in every epoch, one after the other; then `shares` hold. `weights`: of corpora within their
+    modality (default: in proportion to their tokens, so that each lasts as long as the others).
+    A pass over a corpus has each sample once, or as often as the table `repeats` (columns `id`, `repeats`; Parquet or
+    JSONL) says. `when_out`, where a corpus has been passed over `max_repeats` times: `stop` ends the epoch where the
+    first one would be lacking, `renormalise` leaves its share to the others of its modality (or that of its modality
+    to the other modalities) until all is used up, `repeat` passes over it again and again until all have had a pass.
+    `epoch_tokens` ends the epoch earlier (with `repeat`: there).
     """
 
     shares: dict[Modality, float] = Field(default={"video": 0.24, "image": 0.50, "text": 0.26})
     phases: list[Phase] = Field(default_factory=list)
+    weights: dict[str, float] = Field(default_factory=dict)
+    repeats: str | None = None
+    when_out: Literal["stop", "renormalise", "repeat"] = "stop"
     epoch_tokens: int | None = Field(default=None, gt=0)
     max_repeats: int = Field(default=1, ge=1)
     seed: int = 0
 
+    @property
+    def modalities(self) -> list[Modality]:
+        """Those that have a share at any time."""
+        every = [*(phase.shares for phase in self.phases), self.shares]
+        return [name for name in MODALITIES if any(shares.get(name, 0) > 0 for shares in every)]
+
     @model_validator(mode="after")
-    def _sums_to_one(self) -> Self:
-        if abs(sum(self.shares.values()) - 1) > 1e-6 or any(share <= 0 for share in self.shares.values()):
-            raise ValueError(f"mixture shares {self.shares} must be positive and sum to 1")
+    def _whole(self) -> Self:
+        check_shares(self.shares)
+        if any(weight <= 0 for weight in self.weights.values()):
+            raise ValueError(
+                f"mixture weights {self.weights} must be positive; leave a corpus out of `corpora` instead"
+            )
+        if self.when_out == "repeat" and self.max_repeats > 1:
+            raise ValueError("mixture: `when_out: repeat` has no end of passes; drop max_repeats, or choose another")
         return self
 
 
