@@ -14,7 +14,7 @@ after each of which another number of ranks goes on; beside it what draws by wei
 
 import argparse
 import json
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -99,8 +99,7 @@ def side(out: str, manifest: str, place: str) -> None:
     state = {**warm.state_dict(), "position": int(place)}
     assert int(place) < len(warm)
     del warm
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    spent, began = cpu_seconds(), time.perf_counter()
+    began = time.perf_counter()
     shard_index.read(shard_index.path_of(Path(manifest).parent, "train"))
     opened = time.perf_counter() - began
     spent, began = cpu_seconds(), time.perf_counter()
@@ -108,10 +107,16 @@ def side(out: str, manifest: str, place: str) -> None:
     items = iter(stream)
     next(items)
     wall, cpu = time.perf_counter() - began, cpu_seconds() - spent
-    found = {"wall": wall, "cpu": cpu, "opened": opened, "left": 1 + sum(1 for _ in islice(items, 1))}
-    found |= {"state": len(json.dumps(stream.state_dict())), "places": len(stream), "peak": before << 10}
+    found = {"wall": wall, "cpu": cpu, "opened": opened, "peak": peak()}
+    found |= {"state": len(json.dumps(stream.state_dict())), "places": len(stream)}
     found["index"] = shard_index.path_of(Path(manifest).parent, "train").stat().st_size
     Path(out).write_text(json.dumps(found))
+
+
+def peak() -> int:
+    """The most memory this process has had, in bytes, mapped files among it."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) << 10  # type: ignore[index]
 
 
 def ours(manifest: Path, place: int) -> dict[str, Any]:
@@ -134,18 +139,14 @@ def resume(folder: Path, samples: int) -> dict[str, Any]:
                           str(samples // 10), "1000")  # fmt: skip
         runs.setdefault("energon", []).append(found)
     print(f"\nResume at place {samples - 1:,} of {samples:,}")
-    print(f"{'side':<12}{'seconds':>10}{'CPU s':>10}{'state, bytes':>14}{'index, bytes':>16}{'samples left':>14}")
+    print(f"{'side':<12}{'seconds':>10}{'CPU s':>10}{'state, bytes':>14}{'index, bytes':>16}")
     rows = {}
     for name, found in runs.items():
         row = {
             key: statistics.median(one[key] for one in found if key in one) for key in ("wall", "cpu", "state", "index")
         }
-        row["left"] = found[0].get("left")
         rows[name] = row
-        left = "" if row["left"] is None else row["left"]
-        print(
-            f"{name:<12}{row['wall']:>10.3f}{row['cpu']:>10.3f}{row['state']:>14,.0f}{row['index']:>16,.0f}{left:>14}"
-        )
+        print(f"{name:<12}{row['wall']:>10.3f}{row['cpu']:>10.3f}{row['state']:>14,.0f}{row['index']:>16,.0f}")
     return rows
 
 
@@ -195,6 +196,7 @@ def plot(rows: list[dict[str, Any]]) -> None:
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)
     figure.tight_layout()
+    FOLDER.mkdir(parents=True, exist_ok=True)
     figure.savefig(FOLDER / "stream.png", dpi=120)
 
 
@@ -222,7 +224,7 @@ def shares(folder: Path) -> dict[str, Any]:
                 "world_size": world_size,
             }
         name = " ".join(map(str, worlds))
-        found[name] = {"worst": worst, "of_bound": slack, "by_weight": drawn}
+        found[name] = {"worst": float(worst), "of_bound": float(slack), "by_weight": float(drawn)}
         print(f"ranks {name:<12} error {worst:8.4f}   {slack:5.1%} of the bound   by weight {drawn:8.4f}")
     return found
 
