@@ -49,7 +49,7 @@ class Cursor:
         marked = np.zeros(len(places), bool)
         within = (ahead >= 0) & (ahead < len(marks))
         marked[within] = marks[ahead[within]]
-        return (epochs < self.epoch) | ((epochs == self.epoch) & ((ahead < 0) | marked))
+        return np.asarray((epochs < self.epoch) | ((epochs == self.epoch) & ((ahead < 0) | marked)))
 
 
 class Piece(NamedTuple):
