@@ -18,10 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from model.modeling import KeyeForConditionalGeneration
+from train.checkpoint import partial_of, publish, read_state, sync
+from train.reshard import load_resharded
 from train.stages import COMPONENTS, Component, Optimizer, Stage
 
 PREFIXES: dict[Component, tuple[str, ...]] = {
@@ -180,7 +183,7 @@ class Engine:
 
         `save_model(folder)` is called on the first process, with whole parameters.
         """
-        partial = folder.with_name(f".{folder.name}")
+        partial = partial_of(folder)
         if self.processes.is_first:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
@@ -191,16 +194,27 @@ class Engine:
             if self.processes.is_first:
                 save_model(partial / "model")
                 (partial / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+        sync(partial.rglob("*"))  # on whatever machine: a file reaches the disk from where it was written
         torch.distributed.barrier()
         if self.processes.is_first:
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
+            publish(folder)
         torch.distributed.barrier()
 
     def load(self, folder: Path) -> None:
-        """Takes weights, optimiser and random state up where `save` left them."""
-        self.deepspeed.load_checkpoint(str(folder / "optimizer"), tag="state")
-        torch.set_rng_state(torch.load(folder / f"rng-{self.processes.rank}.pt"))
+        """Takes weights, optimiser and random state up where `save` left them.
+
+        On another number of processes the optimiser's state is cut anew, exactly, and each process draws afresh, from
+        the seed, the step and its rank.
+        """
+        state, processes = read_state(folder), self.processes
+        if state["processes"] == processes.world_size:
+            self.deepspeed.load_checkpoint(str(folder / "optimizer"), tag="state")
+            torch.set_rng_state(torch.load(folder / f"rng-{processes.rank}.pt"))
+            return
+        saved = folder / "optimizer" / "state", self.stage.zero, state["processes"]
+        load_resharded(self.deepspeed.optimizer, *saved, processes.rank, processes.world_size)
+        drawn = np.random.SeedSequence([self.stage.seed, state["step"], processes.rank]).generate_state(1, np.uint64)
+        torch.manual_seed(int(drawn[0]))
 
 
 def checksums(model: nn.Module) -> dict[str, str]:
@@ -228,20 +242,3 @@ def _deepspeed_config(stage: Stage, processes: Processes) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 10**9,
     }
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Finished checkpoints of a stage's folder, the latest last."""
-    return sorted(path for path in (folder / "checkpoints").glob("step-*") if (path / "state.json").is_file())
-
-
-def read_state(checkpoint: Path) -> dict[str, Any]:
-    """What the run noted beside the weights: step, stream, checksums of what is frozen."""
-    state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-    return state
-
-
-def keep_latest(folder: Path, keep: int) -> None:
-    """Deletes all but the `keep` latest checkpoints."""
-    for path in checkpoints(folder)[:-keep]:
-        shutil.rmtree(path)

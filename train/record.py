@@ -1,7 +1,7 @@
 """What a stage leaves behind: metrics.jsonl while it runs, summary.json and a table when it ends."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,8 +20,7 @@ class Metrics:
     def __init__(self, path: Path, steps_done: int, *, enabled: bool = True) -> None:
         self.file: IO[str] | None = None
         if enabled:
-            kept = read_metrics(path)[:steps_done]
-            write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+            write_rows(path, read_rows(path)[:steps_done])
             self.file = path.open("a", encoding="utf-8")
 
     def __enter__(self) -> "Metrics":
@@ -37,12 +36,17 @@ class Metrics:
             self.file.flush()
 
 
-def read_metrics(path: Path) -> list[Row]:
-    """The rows of metrics.jsonl, without a last line that a killed run left unfinished."""
+def read_rows(path: Path) -> list[Row]:
+    """The rows of metrics.jsonl or the like, without a last line that a killed run left unfinished."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     return [json.loads(line) for line in lines]
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Puts `rows` in the place of what the file holds."""
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def summarise(rows: Sequence[Row], cells: int) -> dict[str, Any]:

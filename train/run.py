@@ -9,9 +9,11 @@ import json
 import shutil
 import time
 from dataclasses import asdict
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -19,13 +21,13 @@ from data_engine.media import write_atomic
 from data_engine.recipe import Mixture, Phase
 from data_engine.stream import Stream, ledger
 from train import heldout, record
-from train.engine import Engine, Processes, checkpoints, keep_latest, read_state, start_processes
+from train.checkpoint import checkpoints, discard_partial, keep_latest, read_state, sync
+from train.engine import Engine, Processes, start_processes
 from train.feed.batches import Batch, Cursor, Feed, heldout_numbers
 from train.feed.packing import Limits
 from train.objectives.next_token import count_targets, loss_sum, sum_over_ranks
 from train.stages import Stage, StageError, lineage_of
 from train.start import Start, model_folder, save_model, start
-
 
 HOW_DATA_IS_READ = ("workers", "workers_kind", "timeout", "max_failures")
 """Settings of a stage that may change while it is under way: they change nothing of what it trains on."""
@@ -38,6 +40,7 @@ def train(stage: Stage, data: Path, *, fresh: bool = False, console: Console | N
     earlier run of the stage. Raises StageError where the stage does not suit its checkpoint or its data.
     """
     processes = start_processes()
+    check_rows(stage, processes)
     console = console or Console(stderr=True, quiet=not processes.is_first)
     folder = data / "train" / stage.stage
     claim(folder, stage, data, fresh, processes)
@@ -53,7 +56,6 @@ def train(stage: Stage, data: Path, *, fresh: bool = False, console: Console | N
     step, cursor = 0, Cursor()
     if found := checkpoints(folder):
         state = read_state(found[-1])
-        check_processes(state["processes"], processes, stage)
         stream.require(state["stream"])
         cursor = Cursor(**state["cursor"])
         engine.load(found[-1])
@@ -106,8 +108,11 @@ def claim(folder: Path, stage: Stage, data: Path, fresh: bool, processes: Proces
         if differing := _differing(begun, wanted):
             raise StageError(f"{folder}: begun with other {', '.join(differing)}; --fresh trains it anew")
     elif processes.is_first:
+        path.unlink(missing_ok=True)  # first: without it nothing of the folder counts, should this be killed here
         shutil.rmtree(folder, ignore_errors=True)
         write_atomic(path, json.dumps(wanted, indent=1).encode())
+    if processes.is_first:
+        discard_partial(folder)
     torch.distributed.barrier()
 
 
@@ -138,13 +143,15 @@ def open_feed(stage: Stage, stream: Stream, begun: Start, processes: Processes) 
 
 
 def open_ledger(stage: Stage, folder: Path, cursor: Cursor, processes: Processes) -> ledger.Ledger | None:
-    """The ledger, if the stage keeps one, without what was consumed after the checkpoint that it goes on from."""
-    if not stage.data.ledger:
-        return None
+    """The ledger, if the stage keeps one. Drops what any rank put on record after the checkpoint at `cursor`."""
     if processes.is_first:
         ledger.rewind(folder / "ledger", lambda found: cursor.consumed(found["epoch"], found["place"]))
+        for path in folder.glob("faults-*.jsonl"):
+            rows = record.read_rows(path)
+            places = np.array([[row["epoch"], row["position"]] for row in rows], np.int64).reshape(-1, 2)
+            record.write_rows(path, compress(rows, cursor.consumed(*places.T)))
     torch.distributed.barrier()
-    return ledger.Ledger(folder / "ledger", processes.rank)
+    return ledger.Ledger(folder / "ledger", processes.rank) if stage.data.ledger else None
 
 
 def told(batch: Batch, seconds: float, stream: Stream) -> record.Row:
@@ -172,12 +179,13 @@ def note(consumed: ledger.Ledger | None, batch: Batch, folder: Path, processes: 
     consumed.extend((batch.epoch, piece.position, piece.number, out) for piece, out in pieces + refused)
 
 
-def check_processes(saved: int, processes: Processes, stage: Stage) -> None:
-    """The optimiser's state is kept in as many parts as there were processes. Raises StageError."""
-    if saved != processes.world_size:
+def check_rows(stage: Stage, processes: Processes) -> None:
+    """Raises StageError where the rows of a batch do not spread over the processes."""
+    if stage.rows % processes.world_size:
+        fitting = [number for number in range(1, processes.world_size) if stage.rows % number == 0]
         raise StageError(
-            f"{stage.stage}: its checkpoint is of {saved} processes, here are {processes.world_size}; "
-            f"start {saved}, or begin a stage from its weights with init.from"
+            f"{stage.stage}: a batch of {stage.rows} rows does not spread over {processes.world_size} processes; "
+            f"start {fitting[-1]} of them, or set batch_tokens to a multiple of {processes.world_size * stage.context}"
         )
 
 
@@ -186,6 +194,7 @@ def save(engine: Engine, begun: Start, folder: Path, step: int, place: dict[str,
     stage, processes = engine.stage, engine.processes
     state = {"step": step, "processes": processes.world_size, "frozen": frozen, **place}
     target = folder / "checkpoints" / f"step-{step:07d}"
+    sync([*folder.glob("*.jsonl"), *folder.glob("ledger/*.ledger")])
     engine.save(target, state, lambda model: save_model(begun, stage, step, model))
     if processes.is_first:
         keep_latest(folder, stage.checkpoint.keep)
@@ -203,7 +212,7 @@ def finish(engine: Engine, begun: Start, data: Path, folder: Path, console: Cons
     scores = heldout.score(engine.model, begun.processor, items, *spread)
     summary = {
         "stage": stage.stage,
-        **record.summarise(record.read_metrics(folder / "metrics.jsonl"), stage.batch_tokens),
+        **record.summarise(record.read_rows(folder / "metrics.jsonl"), stage.batch_tokens),
         **heldout.summarise(scores),
         "heldout_seconds": round(time.perf_counter() - began, 2),
         "trainable": list(stage.trainable),

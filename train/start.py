@@ -10,7 +10,8 @@ from model.modeling import KeyeForConditionalGeneration, build
 from model.processing import KeyeProcessor
 from model.tokenizer import load_tokenizer
 from model.visual_tokens import visual_budget
-from train.engine import checkpoints, fingerprint
+from train.checkpoint import checkpoints
+from train.engine import fingerprint
 from train.stages import COMPONENTS, Lineage, Stage, StageError, check_transition, lineage_of
 
 logging.disable_progress_bar()  # one a checkpoint, through the middle of the stage's own

@@ -13,7 +13,7 @@ from data_engine.report.figures import Values
 from data_engine.report.html import NotRunError, read_json, svg, templates
 from data_engine.report.palette import LIGHT
 from eval.report.times import stage_folders
-from train.record import Row, read_metrics
+from train.record import Row, read_rows
 from train.stages import COMPONENTS
 
 HERE = Path(__file__).parent
@@ -38,7 +38,7 @@ def section(data: Path) -> Markup:
 
 def _stage(folder: Path) -> dict[str, Any]:
     summary = read_json(folder / "summary.json", MISSING)
-    rows = read_metrics(folder / "metrics.jsonl")
+    rows = read_rows(folder / "metrics.jsonl")
     name = folder.name
     return {
         "name": name,

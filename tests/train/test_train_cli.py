@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from train import stages
 from train.cli import app
-from train.record import read_metrics
+from train.record import read_rows
 
 RECIPES = Path(stages.__file__).parent / "recipes" / "demo"
 SMALL = ["context=256", "batch_tokens=512", "steps=1", "heldout.samples=4", "data.workers=0"]
@@ -25,7 +25,7 @@ def test_options_and_overrides_mix_in_any_order(keyeforge: typer.Typer, run_fold
     arguments = ["train", "warmup", str(RECIPES / "warmup.yaml"), *SMALL[:2], "--data", str(run_folder), *SMALL[2:]]
     result = CliRunner().invoke(keyeforge, arguments)
     assert result.exit_code == 0, result.output
-    assert len(read_metrics(run_folder / "train" / "warmup" / "metrics.jsonl")) == 1
+    assert len(read_rows(run_folder / "train" / "warmup" / "metrics.jsonl")) == 1
     assert "heldout_loss" in result.output
 
 

@@ -49,7 +49,7 @@ class Cursor:
         marked = np.zeros(len(places), bool)
         within = (ahead >= 0) & (ahead < len(marks))
         marked[within] = marks[ahead[within]]
-        return (epochs < self.epoch) | ((epochs == self.epoch) & ((ahead < 0) | marked))
+        return np.asarray((epochs < self.epoch) | ((epochs == self.epoch) & ((ahead < 0) | marked)))
 
 
 class Piece(NamedTuple):
@@ -174,7 +174,7 @@ class Feed:
         for place in np.flatnonzero(~self.limits.fit(sizes)).tolist():
             if shrunk := self.shrinker.shrink(int(numbers[place])):
                 sizes[place] = sizes_of(
-                    shrunk.tokens, shrunk.visual_tokens, shrunk.pictures, self.shrinker.budget.merge
+                    [shrunk.tokens], [shrunk.visual_tokens], [shrunk.pictures], self.shrinker.budget.merge
                 )
                 pieces[first + place] = pieces[first + place]._replace(shown=shrunk.shown)
         return sizes
