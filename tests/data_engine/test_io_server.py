@@ -257,10 +257,10 @@ def test_a_killed_consumer_leaves_no_process(work_name: str, kind: str, tmp_path
     below = [process.pid for process in psutil.Process(consumer.pid).children(recursive=True)]
     consumer.kill()
     consumer.wait()
-    servers = {pids[0] for pids in work.pids()}
-    assert len(servers) == 2 and gone([*servers, *below])
-    if kind == "process":
-        assert gone([pid for pids in work.pids() for pid in pids])
+    assert len({pids[0] for pids in work.pids()}) == 2
+    assert gone([pid for pids in work.pids() for pid in pids])
+    if kind == "process":  # a cluster that the consumer had started has daemons of its own, which take a minute
+        assert gone(below)
 
 
 def test_ctrl_c_is_the_consumers_alone(processes: Serve) -> None:

@@ -66,10 +66,12 @@ def write_run(out: Path, held_out: int = 5) -> None:
     train_bpe((sample.text for sample in pool), 600, out / "tokenizer" / "tiny")
     counter = tokens.Counter("tiny", out / "tokenizer" / "tiny", out / "frames", 2.0, 448)
     sizes = {media.key: (64, 64) for sample in pool for media in sample.media}
-    counts = [tokens.count(sample, counter, sizes)["tokens"] for sample in pool]
+    counts = pa.Table.from_pylist([tokens.count(sample, counter, sizes) for sample in pool], schema=tokens.SCHEMA)
     split = ["heldout" if number % held_out == 0 else "train" for number in range(len(pool))]
-    table = samples.to_table(pool).append_column("tokens", pa.array(counts)).append_column("split", pa.array(split))
+    table = samples.to_table(pool).append_column("split", pa.array(split))
     table = table.append_column("shard", pa.array([0] * len(pool), pa.int64()))
+    for name in tokens.MIXED:
+        table = table.append_column(name, counts[name])
     layout = shards.Layout(out / "media", out / "frames", 2.0, 448, "tiny")
     folder = out / "shards"
     for name in ("train", "heldout"):

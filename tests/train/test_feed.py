@@ -91,7 +91,7 @@ def test_each_document_starts_anew(shared_run: Path, processor: KeyeProcessor) -
     batch = take(Feed(stream_of(shared_run), processor, ROWS, LIMITS), 1)[0].tensors
     rows = zip(batch["segment_ids"], batch["position_ids"][0], batch["labels"], strict=True)
     for segments, positions, labels in rows:
-        starts = torch.flatnonzero(torch.diff(segments, prepend=torch.zeros(1, dtype=torch.long)) > 0)
+        starts = torch.nonzero(torch.diff(segments, prepend=torch.zeros(1, dtype=torch.long)) > 0).flatten()
         assert len(starts) > 1
         assert (positions[starts] == 0).all()
         assert (labels[starts] == -100).all()
@@ -121,9 +121,9 @@ def test_what_is_too_long_shrinks_its_pictures_or_is_named(shared_run: Path, pro
     words = index.tokens - index.visual_tokens
     videos = np.flatnonzero([index.sources[s].modality == "video" for s in index.source])
     context = int(index.tokens[videos].min()) - 1
+    order = stream.schedule.order()
     batches = an_epoch(Feed(stream, processor, 64, Limits(context)))
     refused = {piece.number for batch in batches for piece in batch.refused}
-    order = stream.schedule.order()
     assert refused == {int(n) for n in order if words[n] > context}
     shrunk = [piece for batch in batches for piece in batch.pieces if piece.shown]
     assert {piece.number for piece in shrunk} == set(videos.tolist()) & set(order.tolist())

@@ -12,6 +12,7 @@ from model.visual_tokens import visual_budget
 from train.engine import Engine, component_of, freeze, learning_rate, start_processes
 from train.feed.batches import Cursor, Feed
 from train.feed.conversation import encode
+from train.feed.packing import Limits
 from train.heldout import derangement, score, summarise
 from train.objectives.next_token import count_targets, loss_sum
 from train.stages import COMPONENTS, Optimizer
@@ -32,8 +33,8 @@ def test_a_packed_batch_costs_what_its_samples_cost_alone(
     shared_run: Path, processor: KeyeProcessor, model: torch.nn.Module
 ) -> None:
     stream = Stream(shared_run / "shards" / "manifest.json", 0)
-    batch = next(Feed(stream, processor, 3, 256).batches(Cursor(), 0))
-    items = [stream.read(int(stream.order[place])) for place in range(batch.next.position)]
+    batch = next(Feed(stream, processor, 3, Limits(256)).batches(Cursor(), 0))
+    items = [stream.read(piece.number) for piece in batch.pieces]
     assert len(items) > 3
     assert {item.sample.modality for item in items} == {"video", "image", "text"}
     with torch.no_grad():
@@ -48,7 +49,7 @@ def test_a_batch_without_pictures_gives_vision_zero_gradients(
     shared_run: Path, processor: KeyeProcessor, model: torch.nn.Module
 ) -> None:
     stream = Stream(shared_run / "shards" / "manifest.json", 0, mixture={"text": 1.0})
-    tensors = next(Feed(stream, processor, 1, 256).batches(Cursor(), 0)).tensors
+    tensors = next(Feed(stream, processor, 1, Limits(256)).batches(Cursor(), 0)).tensors
     assert "pixel_values" not in tensors
     loss_sum(model.train(), tensors).backward()
     for name, parameter in model.named_parameters():
@@ -76,7 +77,7 @@ def test_the_rate_warms_up_and_falls_as_a_cosine() -> None:
 
 def test_shuffling_swaps_media_of_the_same_kind_and_never_keeps_ones_own(shared_run: Path) -> None:
     stream = Stream(shared_run / "shards" / "manifest.json", 0)
-    items = [stream.read(int(index)) for index in stream.order[:120]]
+    items = [stream.read(int(index)) for index in stream.schedule.order()[:120]]
     partner = derangement(items)
     shown = {index for index, item in enumerate(items) if item.media}
     assert set(partner) == shown
@@ -88,7 +89,7 @@ def test_shuffling_swaps_media_of_the_same_kind_and_never_keeps_ones_own(shared_
 
 def test_a_picture_that_is_most_of_the_group_is_left_out(shared_run: Path) -> None:
     stream = Stream(shared_run / "shards" / "manifest.json", 0, mixture={"image": 1.0})
-    first, second = (stream.read(int(index)) for index in stream.order[:2])
+    first, second = (stream.read(int(index)) for index in stream.schedule.order()[:2])
     assert derangement([first]) == {}
     partner = derangement([first, first, first, second])
     assert partner.pop(3) in {0, 1, 2}
@@ -99,7 +100,7 @@ def test_heldout_scores_are_the_models_losses(
     shared_run: Path, processor: KeyeProcessor, model: torch.nn.Module
 ) -> None:
     stream = Stream(shared_run / "shards" / "manifest.json", 0, split="heldout")
-    items = [stream.read(int(index)) for index in stream.order[:12]]
+    items = [stream.read(int(index)) for index in stream.schedule.order()[:12]]
     summary = summarise(score(model, processor, items))  # type: ignore[arg-type]
     model.eval()
     pairs = []
@@ -119,7 +120,7 @@ def test_adamw_under_deepspeed_is_torchs(shared_run: Path, processor: KeyeProces
     """Three steps of the engine equal three of plain torch, clipping included."""
     stage = make_stage(optimizer={"lr": 1e-3, "warmup_steps": 0, "weight_decay": 0.1, "grad_clip": 0.5})
     stream = Stream(shared_run / "shards" / "manifest.json", 0)
-    tensors = next(Feed(stream, processor, 2, 256).batches(Cursor(), 0)).tensors
+    tensors = next(Feed(stream, processor, 2, Limits(256)).batches(Cursor(), 0)).tensors
     models = []
     for _ in range(2):
         torch.manual_seed(1)

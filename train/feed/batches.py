@@ -174,7 +174,7 @@ class Feed:
         for place in np.flatnonzero(~self.limits.fit(sizes)).tolist():
             if shrunk := self.shrinker.shrink(int(numbers[place])):
                 sizes[place] = sizes_of(
-                    shrunk.tokens, shrunk.visual_tokens, shrunk.pictures, self.shrinker.budget.merge
+                    [shrunk.tokens], [shrunk.visual_tokens], [shrunk.pictures], self.shrinker.budget.merge
                 )
                 pieces[first + place] = pieces[first + place]._replace(shown=shrunk.shown)
         return sizes
