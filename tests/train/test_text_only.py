@@ -1,5 +1,6 @@
 """A rank whose rows show nothing trains in step with the others, and its loss is that of its words alone."""
 
+import math
 import os
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def launched(shared_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 def test_two_processes_train_as_one(
     launched: dict[tuple[int, str], list[Any]], shared_run: Path, zero: int, case: str
 ) -> None:
-    """Sums in another order apart: losses and norms to 1e-5, weights to a thousandth of the way they went."""
+    """Sums in another order apart: losses and norms to 1e-5, weights to a ten-thousandth of the way they went."""
     tokenizer = shared_run / "tokenizer/tiny"
     alone = train(1, case, tokenizer, start_processes())
     begun = fresh_model(tokenizer)[0].state_dict()
@@ -48,12 +49,12 @@ def test_two_processes_train_as_one(
     for found, expected in zip(ours["steps"], alone["steps"], strict=True):
         assert found == pytest.approx(expected, rel=1e-5)
     assert all(torch.equal(ours["weights"][name], theirs["weights"][name]) for name in begun)
-    assert distance(ours["weights"], alone["weights"]) < 1e-3 * distance(begun, alone["weights"])
+    assert distance(ours["weights"], alone["weights"]) < 1e-4 * distance(begun, alone["weights"])
 
 
 def distance(weights: Weights, others: Weights) -> float:
     """L2 norm of the difference over all weights."""
-    return sum(float((weights[name] - others[name]).square().sum()) for name in weights) ** 0.5
+    return math.sqrt(sum(float((weights[name] - others[name]).square().sum()) for name in weights))
 
 
 def test_pictures_not_shown_change_no_bit(shared_run: Path) -> None:
