@@ -74,7 +74,7 @@ def measure(side: Side, maker: Maker, planned: list[Planned], batches: int, step
         next(made)
     seconds = time.perf_counter() - began
     spent = cpu_of_all() - before
-    waits = [waited(made, batches // 2, accelerator) for accelerator in (step, step / 2)]
+    waits = [waited(made, batches, accelerator) for accelerator in (step, step / 2)]
     return {
         "batches_per_second": batches / seconds,
         "cpu_seconds_per_batch": spent / batches,
@@ -85,7 +85,10 @@ def measure(side: Side, maker: Maker, planned: list[Planned], batches: int, step
 
 
 def waited(made: Batches, steps: int, step: float) -> float:
-    """The share of time in which the trainer waits for its batch."""
+    """The share of time in which the trainer waits for its batch, once those made ahead are used up or there."""
+    for _ in range(4):
+        next(made)
+        time.sleep(step)
     waiting = 0.0
     began = time.perf_counter()
     for _ in range(steps):
