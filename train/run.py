@@ -25,6 +25,7 @@ from train.checkpoint import checkpoints, discard_partial, keep_latest, read_sta
 from train.engine import Engine, Processes, start_processes
 from train.feed.batches import Batch, Cursor, Feed, heldout_numbers
 from train.feed.packing import Limits
+from train.feed.topology import Coordinates, Layout, deliver, open_route
 from train.objectives.next_token import count_targets, loss_sum, sum_over_ranks
 from train.stages import Stage, StageError, lineage_of
 from train.start import Start, model_folder, save_model, start
@@ -50,7 +51,8 @@ def train(stage: Stage, data: Path, *, fresh: bool = False, console: Console | N
 
     begun = start(stage, data)
     stream = open_stream(stage, data, "train")
-    feed = open_feed(stage, stream, begun, processes)
+    layout = Layout(data=processes.world_size)
+    feed = open_feed(stage, stream, begun, layout, layout.coordinates(processes.rank))
     engine = Engine(begun.model, stage, processes)
     frozen = engine.checksums(stage.frozen)
     step, cursor = 0, Cursor()
@@ -64,7 +66,8 @@ def train(stage: Stage, data: Path, *, fresh: bool = False, console: Console | N
 
     engine.model.train()
     metrics = record.Metrics(folder / "metrics.jsonl", step, enabled=processes.is_first)
-    batches = feed.batches(cursor, stage.data.workers, stage.data.workers_kind, stage.data.timeout)
+    fetched = feed.batches(cursor, stage.data.workers, stage.data.workers_kind, stage.data.timeout)
+    batches = deliver(fetched, open_route(layout, processes.rank, processes.device))
     consumed = open_ledger(stage, folder, cursor, processes)
     with metrics, record.progress_bar(console) as bar:
         line = bar.add_task(stage.stage, total=stage.steps, completed=step, loss=float("nan"), speed=0.0)
@@ -132,11 +135,11 @@ def open_stream(stage: Stage, data: Path, split: str) -> Stream:
     return Stream(data / chosen.manifest, stage.seed, mixture=mixture, corpora=chosen.corpora, split=split)
 
 
-def open_feed(stage: Stage, stream: Stream, begun: Start, processes: Processes) -> Feed:
-    """The stage's batches, of which this process reads its part."""
+def open_feed(stage: Stage, stream: Stream, begun: Start, layout: Layout, mine: Coordinates) -> Feed:
+    """The stage's batches, of which this process's data-parallel rank gets its part."""
     limits = Limits(stage.context, stage.packing.max_pictures, stage.packing.max_patches)
     return Feed(
-        *(stream, begun.processor, stage.rows, limits, processes.rank, processes.world_size),
+        *(stream, begun.processor, stage.rows, limits, mine.data, layout.data),
         look_ahead=stage.packing.look_ahead,
         max_failures=stage.data.max_failures,
     )

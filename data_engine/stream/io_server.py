@@ -7,13 +7,13 @@ there is neither a thread nor a queue in the consumer: all that is decided is de
 import pickle
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from data_engine.stream.messages import Answer
-from data_engine.stream.server_process import Died, Processes
+from data_engine.stream.server_process import DeadServerError, Processes
 
 if TYPE_CHECKING:
     from data_engine.stream.server_actor import Actors
@@ -39,7 +39,7 @@ def serve(
     timeout: float = 120.0,
     attempts: int = 3,
     describe: Callable[[Q], str] = repr,
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """`map(work, requests)`, done by `servers` other processes or Ray actors (0: in this process).
 
     `work` is pickled once and loaded by each server, so it must be importable there, and should hold paths of what is
@@ -101,7 +101,7 @@ def _starter(work: Callable[[Any], Any], servers: int, kind: str) -> "Processes 
 
 @dataclass(slots=True)
 class _Place:
-    """A server and what it has been asked, the oldest first: that is what it is at.
+    """A server and what it is to do, the oldest first: that is what it is at. Of these `asked` have been sent to it.
 
     `free`: when it began or gave its last answer; None while it starts.
     """
@@ -110,11 +110,23 @@ class _Place:
     started: float = field(default_factory=time.monotonic)
     free: float | None = None
     tasks: deque[_Task] = field(default_factory=deque)
+    asked: int = 0
 
-    def ask(self, task: _Task) -> None:
-        task.asked = time.monotonic()
-        self.tasks.append(task)
-        self.server.ask(task.request)
+    def ask(self, *tasks: _Task) -> None:
+        """Sends on what it can. What was with a server as that ended is asked alone: so the next end is its own doing,
+        and not that of a request behind it which ended the server before its answer was out.
+        """
+        self.tasks.extend(tasks)
+        while self.asked < len(self.tasks) and not (self.asked and self.tasks[0].attempts):
+            task = self.tasks[self.asked]
+            task.asked = time.monotonic()
+            self.server.ask(task.request)
+            self.asked += 1
+
+    def answered(self, answer: Answer) -> None:
+        self.tasks.popleft().answer = answer
+        self.asked -= 1
+        self.ask()
 
     def deadline(self, timeout: float) -> float:
         if self.free is None:
@@ -156,11 +168,11 @@ class _Pool:
     def _take(self, place: _Place) -> None:
         try:
             answer = place.server.take()
-        except Died as death:
+        except DeadServerError as death:
             self._replace(place, str(death))
             return
         if place.free is not None:
-            place.tasks.popleft().answer = answer
+            place.answered(answer)
         elif answer.error is not None:
             raise ServerError(f"I/O servers cannot load the work: {answer.error}") from answer.error
         else:
@@ -171,7 +183,7 @@ class _Pool:
         """A new server; the request that the old one was at is asked again, unless it has ended too many."""
         name = place.server.name
         place.server.end()
-        lost, place.tasks = place.tasks, deque()
+        lost, place.tasks, place.asked = place.tasks, deque(), 0
         if place.free is None:
             self.failed_starts += 1
             if self.failed_starts > self.attempts * len(self.places):
@@ -183,8 +195,7 @@ class _Pool:
                 said = f"{self.describe(task.request)}: no I/O server of {self.attempts} answered"
                 task.answer = Answer(error=ServerError(f"{said}; the last ({name}): {how}"))
         place.server, place.free, place.started = self.starter.start(), None, time.monotonic()
-        for task in lost:
-            place.ask(task)
+        place.ask(*lost)
 
     def close(self) -> None:
         for place in self.places:

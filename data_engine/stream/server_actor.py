@@ -20,7 +20,7 @@ from data_engine.runners.needs import MIB, Needs
 from data_engine.runners.ray import ending
 from data_engine.runners.ray_cluster import bound, room, start
 from data_engine.stream.messages import Answer, answer, dump
-from data_engine.stream.server_process import Died
+from data_engine.stream.server_process import DeadServerError
 
 NEEDS = Needs(("I/O servers",), memory=1024 * MIB)  # torch and transformers imported: 490; pictures being decoded
 
@@ -50,19 +50,20 @@ class Actor:
         self.answers.append(self.actor.answer.remote(request))
 
     def take(self) -> Answer:
-        """The next answer; waits for it. Raises Died."""
+        """The next answer; waits for it. Raises DeadServerError."""
         try:
             found = self.ray.get(self.answers.popleft())
         except self.ray.exceptions.RayTaskError as error:  # what it returned cannot be pickled
             return Answer(error=error.cause or error, at=time.monotonic())
         except self.ray.exceptions.RayError as death:
-            raise Died(ending(death)) from None
+            raise DeadServerError(ending(death)) from None
         if isinstance(found, Answer):
             self.name = f"actor in process {found.value}"
         else:
             head, beside = found
             found = pickle.loads(head, buffers=[bytearray(memory) for memory in beside])
-        return replace(found, at=time.monotonic())  # another machine's clock is not ours
+        told: Answer = replace(found, at=time.monotonic())  # another machine's clock is not ours
+        return told
 
     def end(self) -> None:
         self.ray.kill(self.actor)
@@ -86,6 +87,8 @@ class Actors:
         """Those that have answered or ended."""
         asked = {server.answers[0]: server for server in servers if server.answers}
         done, _ = self.ray.wait(list(asked), timeout=timeout)
+        if not done:  # an answer still on its way from another machine is an answer: that server does not hang
+            done, _ = self.ray.wait(list(asked), timeout=0, fetch_local=False)
         return [asked[call] for call in done]
 
     def close(self) -> None:

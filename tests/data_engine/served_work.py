@@ -1,5 +1,6 @@
 """What the tests let I/O servers do: plain functions of paths and numbers, importable in the servers."""
 
+import ctypes
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from data_engine.media import decode_image
 from data_engine.stream.io_server import serve
 
 
-class Odd(ValueError):
+class OddError(ValueError):
     """Cannot be made of its words alone, so pickling it takes care."""
 
     def __init__(self, name: str, number: int) -> None:
@@ -43,7 +44,11 @@ def pid(_: object) -> int:
 
 def threads(_: object) -> tuple[int, int]:
     """Threads of the process that servers are forked from, and of this server but for its listener."""
-    return len(os.listdir(f"/proc/{os.getppid()}/task")), len(os.listdir("/proc/self/task")) - 1
+    return _threads(os.getppid()), _threads(os.getpid()) - 1
+
+
+def _threads(process: int) -> int:
+    return len(list(Path(f"/proc/{process}/task").iterdir()))
 
 
 def refuse(number: int) -> int:
@@ -54,7 +59,7 @@ def refuse(number: int) -> int:
 
 def refuse_strangely(number: int) -> int:
     if number == 5:
-        raise Odd("five", 5)
+        raise OddError("five", 5)
     return number
 
 
@@ -100,6 +105,16 @@ class Reads:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+class Stuck(Reads):
+    """Waits for ever in foreign code that keeps the interpreter's lock, so that no thread of the server runs."""
+
+    def __call__(self, name: str) -> bytes:
+        if name == "fifo":
+            super().__call__("given")
+            ctypes.PyDLL(None).pause()
+        return super().__call__(name)
+
+
 class CannotLoad:
     def __setstate__(self, state: object) -> None:
         raise OSError("no such index")
@@ -117,15 +132,17 @@ class DiesAtLoad(CannotLoad):
             os._exit(3)
 
 
-def consume(kind: str, folder: str) -> None:
+def consume(work: str, kind: str, folder: str) -> None:
     """A consumer that says where its servers are, and then waits for ever."""
 
     def requests() -> Iterator[str]:
         yield from ["given", "given", "fifo", "fifo"]
 
-    for _ in serve(Reads(Path(folder)), requests(), servers=2, kind=kind):  # type: ignore[arg-type]
+    for _ in serve(globals()[work](Path(folder)), requests(), servers=2, kind=kind):  # type: ignore[arg-type]
         print("taken", flush=True)
 
 
 if __name__ == "__main__":
-    consume(*sys.argv[1:])
+    from tests.data_engine import served_work  # what is of `__main__` no server can import
+
+    served_work.consume(*sys.argv[1:])
