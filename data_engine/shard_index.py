@@ -93,7 +93,7 @@ def _digest(columns: pa.RecordBatch) -> int:
     """What an order and the bytes behind it are a function of."""
     digest = xxhash.xxh3_64()
     for name in ("source", "tokens", "xxh3"):
-        digest.update(np.ascontiguousarray(columns[name].to_numpy()))
+        digest.update(columns[name].to_numpy().tobytes())
     return digest.intdigest()
 
 

@@ -92,6 +92,11 @@ def table(name: str, summary: dict[str, Any]) -> Table:
         result.add_row(key, _shown(summary[key]))
     for key in ("heldout_loss_shuffled_images", "packing_efficiency", "too_long", "frozen_unchanged"):
         result.add_row(key, _shown(summary[key]))
+    if found := summary.get("ledger"):
+        once = (
+            "each once" if found["exactly_once"] else "NOT each once: {missing} missing, {twice} twice, {wrong} wrong"
+        )
+        result.add_row("samples on the ledger", f"{found['places']:,}, {once.format(**found)}")
     return result
 
 

@@ -9,19 +9,18 @@ import json
 import shutil
 import time
 from dataclasses import asdict
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 
 from data_engine.media import write_atomic
 from data_engine.recipe import Mixture, Phase
-from data_engine.stream import Stream, ledger
+from data_engine.stream import Stream
 from train import heldout, record
 from train.checkpoint import checkpoints, discard_partial, keep_latest, read_state, sync
+from train.consumed import Consumed, audit, proof, rewind
 from train.engine import Engine, Processes, start_processes
 from train.feed.batches import Batch, Cursor, Feed, heldout_numbers
 from train.feed.packing import Limits
@@ -68,7 +67,7 @@ def train(stage: Stage, data: Path, *, fresh: bool = False, console: Console | N
     metrics = record.Metrics(folder / "metrics.jsonl", step, enabled=processes.is_first)
     fetched = feed.batches(cursor, stage.data.workers, stage.data.workers_kind, stage.data.timeout)
     batches = deliver(fetched, open_route(layout, processes.rank, processes.device))
-    consumed = open_ledger(stage, folder, cursor, processes)
+    consumed = open_records(stage, folder, cursor, processes)
     with metrics, record.progress_bar(console) as bar:
         line = bar.add_task(stage.stage, total=stage.steps, completed=step, loss=float("nan"), speed=0.0)
         while step < stage.steps:
@@ -83,14 +82,15 @@ def train(stage: Stage, data: Path, *, fresh: bool = False, console: Console | N
             seconds = time.perf_counter() - began
             done = {"step": step, "loss": loss, "targets": int(targets), "lr": rate, "grad_norm": norm}
             metrics.write(done | told(batch, seconds, stream))
-            note(consumed, batch, folder, processes)
+            consumed.note(batch)
+            cursor = batch.next
             bar.update(line, completed=step, loss=loss, speed=batch.tokens / seconds)
             if step % stage.checkpoint.every == 0 or step == stage.steps:
-                save(engine, begun, folder, step, {"stream": stream.identity(), "cursor": asdict(batch.next)}, frozen)
+                save(engine, begun, folder, step, {"stream": stream.identity(), "cursor": asdict(cursor)}, frozen)
 
     if engine.checksums(stage.frozen) != frozen:
         raise StageError(f"{stage.stage}: training changed a frozen component; this is a bug, please report it")
-    return finish(engine, begun, data, folder, console)
+    return finish(engine, begun, data, folder, cursor, console)
 
 
 def claim(folder: Path, stage: Stage, data: Path, fresh: bool, processes: Processes) -> None:
@@ -145,16 +145,12 @@ def open_feed(stage: Stage, stream: Stream, begun: Start, layout: Layout, mine: 
     )
 
 
-def open_ledger(stage: Stage, folder: Path, cursor: Cursor, processes: Processes) -> ledger.Ledger | None:
-    """The ledger, if the stage keeps one. Drops what any rank put on record after the checkpoint at `cursor`."""
+def open_records(stage: Stage, folder: Path, cursor: Cursor, processes: Processes) -> Consumed:
+    """What is noted of consumed batches, without what was consumed after the checkpoint at `cursor`."""
     if processes.is_first:
-        ledger.rewind(folder / "ledger", lambda found: cursor.consumed(found["epoch"], found["place"]))
-        for path in folder.glob("faults-*.jsonl"):
-            rows = record.read_rows(path)
-            places = np.array([[row["epoch"], row["position"]] for row in rows], np.int64).reshape(-1, 2)
-            record.write_rows(path, compress(rows, cursor.consumed(*places.T)))
+        rewind(folder, cursor)
     torch.distributed.barrier()
-    return ledger.Ledger(folder / "ledger", processes.rank) if stage.data.ledger else None
+    return Consumed(folder, processes.rank, with_ledger=stage.data.ledger)
 
 
 def told(batch: Batch, seconds: float, stream: Stream) -> record.Row:
@@ -166,20 +162,6 @@ def told(batch: Batch, seconds: float, stream: Stream) -> record.Row:
     if batch.shrunk:
         row["shrunk"] = batch.shrunk
     return row
-
-
-def note(consumed: ledger.Ledger | None, batch: Batch, folder: Path, processes: Processes) -> None:
-    """Puts on record what this process trained on, and what it had to leave out."""
-    failed = {fault.piece for fault in batch.faults}
-    for fault in batch.faults:
-        with (folder / f"faults-{processes.rank}.jsonl").open("a", encoding="utf-8") as file:
-            said = {"epoch": batch.epoch, "position": fault.piece.position, "id": fault.id, "reason": fault.reason}
-            file.write(json.dumps(said) + "\n")
-    if consumed is None:
-        return
-    pieces = [(piece, piece in failed) for piece in batch.pieces]
-    refused = [(piece, True) for piece in batch.refused if processes.is_first]
-    consumed.extend((batch.epoch, piece.position, piece.number, out) for piece, out in pieces + refused)
 
 
 def check_rows(stage: Stage, processes: Processes) -> None:
@@ -203,7 +185,7 @@ def save(engine: Engine, begun: Start, folder: Path, step: int, place: dict[str,
         keep_latest(folder, stage.checkpoint.keep)
 
 
-def finish(engine: Engine, begun: Start, data: Path, folder: Path, console: Console) -> dict[str, Any]:
+def finish(engine: Engine, begun: Start, data: Path, folder: Path, cursor: Cursor, console: Console) -> dict[str, Any]:
     """Judges the trained stage on held-out samples; writes and shows its summary."""
     stage, processes = engine.stage, engine.processes
     stream = open_stream(stage, data, "heldout")
@@ -222,6 +204,8 @@ def finish(engine: Engine, begun: Start, data: Path, folder: Path, console: Cons
         "frozen_unchanged": True,
         "parameters": engine.num_parameters(),
     }
+    if stage.data.ledger:
+        summary["ledger"] = proof(audit(folder, open_stream(stage, data, "train"), cursor))
     if processes.is_first:
         write_atomic(folder / "summary.json", json.dumps(summary, indent=1).encode())
         console.print(record.table(stage.stage, summary))

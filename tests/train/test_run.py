@@ -110,7 +110,7 @@ def test_the_ladder_trains_only_what_each_stage_says(run_folder: Path, make_stag
     assert first["heldout_loss_shuffled_images"] is None
     before = load_model(checkpoints(run_folder / "train" / "warmup")[-1] / "model").state_dict()
 
-    images = {"workers": 0, "mixture": {"image": 1.0}, "corpora": ["squares"]}
+    images = {"workers": 0, "mixture": {"image": 1.0}, "corpora": ["squares"], "ledger": True}
     stage1 = make_stage(stage="stage1", init={"from": "train/warmup"}, trainable=["projector"], data=images, steps=2)
     summary = train(stage1, run_folder)
     last = checkpoints(run_folder / "train" / "stage1")[-1] / "model"
@@ -126,6 +126,8 @@ def test_the_ladder_trains_only_what_each_stage_says(run_folder: Path, make_stag
     assert summary["tokens"] == sum(row["tokens"] for row in rows)
     assert summary["packing_efficiency"] == pytest.approx(summary["tokens"] / (2 * 512))
     assert summary["loss_first"] == rows[0]["loss"]
+    assert summary["ledger"]["places"] == summary["samples"]
+    assert summary["ledger"]["exactly_once"]
     assert summary["loss_last"] == rows[-1]["loss"]
 
 

@@ -1,20 +1,22 @@
-"""Which samples a run has trained on: put on record as batches are consumed, and proved to be each once."""
+"""Which samples a run has trained on: put on record as batches are consumed, and proved to be each once.
+
+A stage's folder has `faults-<rank>.jsonl`, what could not be read and why, and where the stage keeps them, ledgers.
+"""
 
 import json
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 
 from data_engine.stream import Stream, ledger
 from data_engine.stream.ledger import Audit, Ledger
+from train import record
 from train.feed.batches import Batch, Cursor
 
 
 class Consumed:
-    """One rank's record of a stage, in `folder`: `faults-<rank>.jsonl`, and a ledger where the stage keeps one.
-
-    The ledger comes without what was consumed after `cursor`, which the run goes on from (`rewind`, by one rank).
-    """
+    """One rank's records."""
 
     def __init__(self, folder: Path, rank: int, *, with_ledger: bool) -> None:
         self.folder, self.rank = folder, rank
@@ -35,8 +37,12 @@ class Consumed:
 
 
 def rewind(folder: Path, cursor: Cursor) -> None:
-    """Drops from all ranks' ledgers what was consumed after `cursor`. One process does this, before any begins."""
+    """Drops from all ranks' records what was consumed after `cursor`. One process does this, before any begins."""
     ledger.rewind(folder / "ledger", lambda found: cursor.consumed(found["epoch"], found["place"]))
+    for path in folder.glob("faults-*.jsonl"):
+        rows = record.read_rows(path)
+        places = np.array([[row["epoch"], row["position"]] for row in rows], np.int64).reshape(-1, 2)
+        record.write_rows(path, compress(rows, cursor.consumed(*places.T)))
 
 
 def audit(folder: Path, stream: Stream, cursor: Cursor) -> list[Audit]:
@@ -49,3 +55,11 @@ def audit(folder: Path, stream: Stream, cursor: Cursor) -> list[Audit]:
         due = cursor.consumed(np.full(len(order), epoch), np.arange(len(order)))
         audits.append(ledger.audit(records, epoch, order, due))
     return audits
+
+
+def proof(audits: list[Audit]) -> dict[str, int | bool]:
+    """All epochs together, for a summary."""
+    counts = {
+        name: sum(getattr(one, name) for one in audits) for name in ("places", "missing", "twice", "wrong", "failed")
+    }
+    return {**counts, "exactly_once": all(one.exactly_once for one in audits)}
