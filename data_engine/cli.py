@@ -7,28 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 
-from data_engine import catalog
+from data_engine import catalog, cli_mix, cli_stream
+from data_engine.cli_output import DataOption, JsonOption, ask, console, fail, table
 from data_engine.runners.partition import RunnerName
-from strict_yaml import RecipeError
 
 if TYPE_CHECKING:
     from data_engine.removal import Removal
 
 app = typer.Typer(help="Curate corpora, and ask what became of every sample.", no_args_is_help=True)
-console = Console()
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of tables.")]
-DataOption = Annotated[Path, typer.Option("--data", help="The folder of a curated run.")]
+app.add_typer(cli_mix.app)
+app.add_typer(cli_stream.app)
 
 
 @app.command()
@@ -68,7 +57,7 @@ def why(
 
     keyeforge data why 8947f95d --data build/demo
     """
-    about = _ask(lambda: catalog.why(data, sample_id))
+    about = ask(lambda: catalog.why(data, sample_id))
     sample = about["sample"]
     console.print(f"[bold]{sample['id']}[/]  {sample['corpus']} / {sample['task']}  from {sample['origin']}")
     console.print(f"licence {sample['licence']}, {sample['attribution']}")
@@ -79,16 +68,16 @@ def why(
         console.print(f"made of {', '.join(sample['parents'])}", highlight=False)
     for number, item in enumerate(sample["media"] or []):
         console.print(f"media {number}: {item['kind']} {item['key'][:16]}… {_span(item)}", highlight=False)
-    _table(
+    table(
         "What each operator saw",
         about.get("lineage", []),
         ("operator", "verdict", "reason", "measures", "settings"),
     )
-    _table("Verdict", about.get("verdicts", []), ("status", "operator", "reason", "route"))
-    _table("Tokens", about.get("tokens", []), ("preset", "text_tokens", "visual_tokens", "tokens"))
-    _table("Places in the first epoch", about.get("plan", []), ("position", "modality", "tokens"))
-    _table("Shard", about.get("index", []), ("shard", "key", "offset", "size"))
-    _table("Made into", about["children"], ("id",))
+    table("Verdict", about.get("verdicts", []), ("status", "operator", "reason", "route"))
+    table("Tokens", about.get("tokens", []), ("preset", "text_tokens", "visual_tokens", "tokens"))
+    table("Places in the first epoch", about.get("plan", []), ("position", "modality", "tokens"))
+    table("Shard", about.get("index", []), ("shard", "key", "offset", "size"))
+    table("Made into", about["children"], ("id",))
 
 
 def _span(item: dict[str, Any]) -> str:
@@ -106,12 +95,12 @@ def funnel(
 
     `read` are records that could not be understood, `dedup.NAME` the passes that look at all rows.
     """
-    rows = _ask(lambda: catalog.funnel(data, by_source=by_source))
+    rows = ask(lambda: catalog.funnel(data, by_source=by_source))
     for corpus, source in dict.fromkeys((row["corpus"], row["source"]) for row in rows):
         chosen = [row for row in rows if (row["corpus"], row["source"]) == (corpus, source)]
         mine = [{**row, "left": row["seen"] - row["dropped"]} for row in chosen]
         columns = ("operator", "seen", "dropped", "rerouted", "rewritten", "left")
-        _table(f"{corpus}: {source}" if by_source else corpus, mine, columns)
+        table(f"{corpus}: {source}" if by_source else corpus, mine, columns)
 
 
 @app.command()
@@ -128,14 +117,14 @@ def inspect(
     """
     if status not in {None, "kept", "dropped", "rerouted", "quarantined"}:
         fail(f"--status {status}: choose kept, dropped, rerouted or quarantined")
-    rows = _ask(lambda: catalog.inspect(data, corpus=corpus, status=status, limit=limit))
+    rows = ask(lambda: catalog.inspect(data, corpus=corpus, status=status, limit=limit))
     if as_json:
         for row in rows:
             typer.echo(json.dumps(row, ensure_ascii=False))
         return
     for row in rows:
         row["text"] = row["text"][:90]
-    _table("Samples", rows, ("id", "corpus", "status", "reason", "text"))
+    table("Samples", rows, ("id", "corpus", "status", "reason", "text"))
 
 
 NOT_PASSES = (
@@ -169,14 +158,14 @@ def whatif(
     from data_engine.whatif import parse
     from data_engine.whatif import whatif as compare
 
-    totals, changes = _ask(lambda: compare(load_recipe(recipe), data, [parse(text) for text in settings]))
+    totals, changes = ask(lambda: compare(load_recipe(recipe), data, [parse(text) for text in settings]))
     if as_json:
         found = {"corpora": totals, "changes": [dataclasses.asdict(change) for change in changes], "note": NOT_PASSES}
         typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
         return
-    _table("Kept by the operators", totals, ("corpus", "samples", "kept_before", "kept_after"))
+    table("Kept by the operators", totals, ("corpus", "samples", "kept_before", "kept_after"))
     rows = [{**dataclasses.asdict(change), "ids": " ".join(name[:10] for name in change.ids)} for change in changes]
-    _table("What would change", rows, ("corpus", "change", "operator", "reason", "count", "ids"))
+    table("What would change", rows, ("corpus", "change", "operator", "reason", "count", "ids"))
     if not changes:
         console.print("Nothing would change.")
     console.print(NOT_PASSES, style="dim")
@@ -196,12 +185,12 @@ def diff(
     """
     from data_engine import releases
 
-    rows = _ask(lambda: releases.diff(earlier, later))
+    rows = ask(lambda: releases.diff(earlier, later))
     if as_json:
         typer.echo(json.dumps(rows, ensure_ascii=False, indent=1))
         return
     shown = [{**row, "ids": " ".join(name[:10] for name in row["ids"])} for row in rows]
-    _table(f"From {earlier} to {later}", shown, ("corpus", "source", "change", "reason", "count", "ids"))
+    table(f"From {earlier} to {later}", shown, ("corpus", "source", "change", "reason", "count", "ids"))
     if not rows:
         console.print("Both keep the same samples.")
 
@@ -232,7 +221,7 @@ def remove(
     given = [Selector(by, text) for by, text in ways.items() if text]  # type: ignore[arg-type]
     if len(given) != 1:
         fail("remove: give exactly one of --id, --url, --licence, --person, --origin")
-    found = [_ask(lambda d=folder: removal.remove(d, given[0], reason, dry_run=dry_run)) for folder in data]
+    found = ask(lambda: [removal.remove(folder, given[0], reason, dry_run=dry_run) for folder in data])
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(one) for one in found], ensure_ascii=False, indent=1, default=str))
         return
@@ -245,12 +234,12 @@ def _show_removal(found: "Removal", *, dry_run: bool) -> None:
         console.print(f"{found.data}: ended a removal that had been cut short")
     would = "would be removed" if dry_run else "removed"
     console.print(f"{found.data}: {len(found.ids)} samples and {len(found.media)} media {would}")
-    _table("Rows", [{"table": name, "rows": count} for name, count in found.rows.items()], ("table", "rows"))
-    _table("Shards", [{"shard": name} for name in found.shards], ("shard",))
+    table("Rows", [{"table": name, "rows": count} for name, count in found.rows.items()], ("table", "rows"))
+    table("Shards", [{"shard": name} for name in found.shards], ("shard",))
     held = found.held_by
-    _table("Releases that kept them", [{"run": k, "samples": v} for k, v in held.releases.items()], ("run", "samples"))
+    table("Releases that kept them", [{"run": k, "samples": v} for k, v in held.releases.items()], ("run", "samples"))
     seen = [{"checkpoint": name, "samples": count} for name, count in held.checkpoints.items()]
-    _table("Checkpoints that may have seen them", seen, ("checkpoint", "samples"))
+    table("Checkpoints that may have seen them", seen, ("checkpoint", "samples"))
     if (found.data / "report").exists() and not dry_run:
         console.print(f"{found.data / 'report'} may still show them: `keyeforge eval report --data {found.data}`")
 
@@ -272,49 +261,12 @@ def gc(
     """
     from data_engine import releases
 
-    freed = _ask(lambda: releases.gc(data, keep or (), in_progress=in_progress, dry_run=dry_run, now=time.time()))
+    freed = ask(lambda: releases.gc(data, keep or (), in_progress=in_progress, dry_run=dry_run, now=time.time()))
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(one) for one in freed], indent=1))
         return
     steps = [dataclasses.asdict(one) for one in freed if one.kind != "media"]
-    _table("Steps", steps, ("kind", "name", "bytes"))
+    table("Steps", steps, ("kind", "name", "bytes"))
     num_media = len(freed) - len(steps)
     word = "would be freed" if dry_run else "freed"
     console.print(f"{len(steps)} steps and {num_media} media: {sum(one.bytes for one in freed):,} bytes {word}")
-
-
-def _table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    if not rows:
-        return
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
-    console.print(table)
-
-
-def _ask(question: Any) -> Any:
-    try:
-        return question()
-    except (catalog.CatalogError, RecipeError) as error:
-        fail(str(error))
-
-
-def fail(message: str) -> None:
-    """One clear line, exit code 2: the input was wrong, not the data."""
-    Console(stderr=True).print(message, style="red", soft_wrap=True, highlight=False)
-    raise typer.Exit(2)
-
-
-def progress_bar(console: Console) -> Progress:
-    """The bar every long command draws."""
-    return Progress(
-        TextColumn("{task.description:<28}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )

@@ -153,11 +153,12 @@ def plan_mix(this: Curation, kept: Mapping[str, Chain], counted: Mapping[str, St
         "mix",
         config={
             "mixture": this.recipe.mixture.model_dump(),
+            "repeats": mix.repeats_digest(this.recipe),
             "holdout": [corpus.holdout.model_dump() for corpus in this.recipe.corpora],
             "shard_samples": this.recipe.shards.samples,
         },
         inputs=[step for name, chain in kept.items() for step in (chain.dedup, counted[name])],
-        code=["data_engine.mix"],
+        code=["data_engine.mix", "data_engine.mixture", "data_engine.mixture_kernels", "data_engine.repeats"],
         build=build,
     )
 
@@ -184,7 +185,7 @@ def write_shards(this: Curation, pool: StepResult, tokenizer: Path) -> StepResul
         about = {
             "preset": recipe.preset,
             "tokenizer": tokenizer.parent.name if recipe.tokenizer is None else recipe.tokenizer,
-            "mixture": recipe.mixture.model_dump(),
+            "mixture": mix.mixture_beside(recipe, folder / "shards").model_dump(),
         }
         shards.write_manifest(folder / "shards", files, about)
         rights.write_attribution(parts, recipe.rights, folder / "shards" / "ATTRIBUTION.md")

@@ -118,6 +118,14 @@ class Schedule:
         passed = time - outer.starts[0, corner]
         return np.moveaxis(outer.served[:, corner] + passed * outer.rates[:, corner], 0, -1)
 
+    def pieces(self) -> list[dict[str, Any]]:
+        """From which token on which shares hold: phases, and what changed as something ran out."""
+        outer = self._plan.outer
+        return [
+            {"from": round(float(start)), "shares": dict(zip(self.names, rates.tolist(), strict=True))}
+            for start, rates in zip(outer.starts[0], outer.rates.T, strict=True)
+        ]
+
 
 class _Plan(NamedTuple):
     """What the kernels take; `sources` and `groups` change as a schedule advances."""

@@ -70,6 +70,11 @@ class Index:
     def __len__(self) -> int:
         return len(self.source)
 
+    @property
+    def binary_ids(self) -> pa.FixedSizeBinaryArray:
+        """All ids as Arrow knows them, in the same memory."""
+        return pa.FixedSizeBinaryArray.from_buffers(pa.binary(12), len(self), [None, pa.py_buffer(self.ids)])
+
     def id(self, number: int) -> str:
         """The id of a sample: 24 hex digits."""
         return bytes(self.ids[number]).hex()
@@ -104,29 +109,36 @@ TOLD = ["id", "corpus", "modality", *(name for name in SCHEMA.names if name not 
 def write_split(path: Path, indexes: Mapping[str, pa.Table]) -> None:
     """Publishes the index of a split from those of its shards: file name -> columns `TOLD`, in order."""
     whole = pa.concat_tables([index.select(TOLD) for index in indexes.values()])
-    pairs = pa.table([whole["modality"], whole["corpus"]], ["modality", "corpus"])
-    distinct = (
-        pairs.group_by(["modality", "corpus"])
-        .aggregate([])
-        .sort_by([("modality", "ascending"), ("corpus", "ascending")])
-    )
-    sources = [Source(row["modality"], row["corpus"]) for row in distinct.to_pylist()]
+    sources, source = number_sources(whole)
     columns: dict[str, Any] = {name: whole[name].combine_chunks().cast(SCHEMA.field(name).type)
                                for name in TOLD if name in SCHEMA.names and name != "id"}  # fmt: skip
-    ids = bytes.fromhex("".join(whole["id"].to_pylist()))
-    columns["id"] = pa.FixedSizeBinaryArray.from_buffers(pa.binary(12), len(whole), [None, pa.py_buffer(ids)])
-    columns["source"] = _numbered(whole, sources)
+    columns["id"] = binary_ids(whole["id"].to_pylist())
+    columns["source"] = source
     columns["shard"] = np.repeat(np.arange(len(indexes)), [len(index) for index in indexes.values()])
     write(path, columns, sources, list(indexes))
 
 
-def _numbered(whole: pa.Table, sources: Sequence[Source]) -> npt.NDArray[np.uint16]:
-    """Each row's place in `sources`."""
-    found = np.zeros(len(whole), np.uint16)
+def binary_ids(ids: Sequence[str]) -> pa.FixedSizeBinaryArray:
+    """Ids of 24 hex digits as 12 bytes each. Raises ValueError for what is none."""
+    content = bytes.fromhex("".join(ids))
+    if len(content) != 12 * len(ids):
+        wrong = next(name for name in ids if len(name) != 24)
+        raise ValueError(f"{wrong!r} is not the id of a sample: 24 hex digits")
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(12), len(ids), [None, pa.py_buffer(content)])
+
+
+def number_sources(samples: pa.Table) -> tuple[list[Source], npt.NDArray[np.uint16]]:
+    """The sources of samples (columns `modality`, `corpus`) in order, and for each sample the number of its own."""
+    pairs = pa.table([samples["modality"], samples["corpus"]], ["modality", "corpus"])
+    ascending = [("modality", "ascending"), ("corpus", "ascending")]
+    sources = [
+        Source(**row) for row in pairs.group_by(["modality", "corpus"]).aggregate([]).sort_by(ascending).to_pylist()
+    ]
+    found = np.zeros(len(samples), np.uint16)
     for number, source in enumerate(sources):
-        mine = pc.and_(pc.equal(whole["modality"], source.modality), pc.equal(whole["corpus"], source.corpus))
+        mine = pc.and_(pc.equal(samples["modality"], source.modality), pc.equal(samples["corpus"], source.corpus))
         found[mine.to_numpy()] = number
-    return found
+    return sources, found
 
 
 def read(source: Path | bytes) -> Index:

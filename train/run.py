@@ -131,7 +131,9 @@ def open_stream(stage: Stage, data: Path, split: str) -> Stream:
     mixture = None
     if chosen.mixture is not None:
         phases = [Phase(tokens=phase.steps * stage.batch_tokens, shares=phase.shares) for phase in chosen.phases]
-        mixture = Mixture(shares=chosen.mixture, phases=phases if split == "train" else [])
+        table = None if chosen.repeats is None else str((data / chosen.repeats).resolve())
+        whole = Mixture(shares=chosen.mixture, phases=phases, repeats=table)
+        mixture = whole if split == "train" else Mixture(shares=chosen.mixture)
     return Stream(data / chosen.manifest, stage.seed, mixture=mixture, corpora=chosen.corpora, split=split)
 
 

@@ -49,6 +49,7 @@ class Data(Strict):
     """Which samples, in which proportion of tokens, and who reads them.
 
     `corpora: null` takes every corpus of the manifest. `phases` come first, one after the other; then `mixture` holds.
+    `repeats`: a table of how often each sample comes (`data_engine.repeats`).
     `workers` I/O servers (0: the trainer itself) read and encode, as processes or Ray actors; one that is at a batch
     for `timeout` seconds is replaced. `max_failures` unreadable samples in a row are left out, on record. `ledger`
     keeps which sample was consumed at which place.
@@ -57,6 +58,7 @@ class Data(Strict):
     manifest: str = "shards/manifest.json"
     mixture: dict[Modality, float] | None = None
     phases: list[Phase] = Field(default_factory=list)
+    repeats: str | None = None
     corpora: list[str] | None = None
     workers: int = Field(default=1, ge=0)
     workers_kind: Literal["process", "ray"] = "process"
@@ -69,8 +71,8 @@ class Data(Strict):
         shares = self.mixture
         if shares is not None and (abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) <= 0):
             raise ValueError(f"mixture shares {shares} must be positive and sum to 1")
-        if self.phases and shares is None:
-            raise ValueError("phases come before a mixture: give `mixture`, the shares that hold after them")
+        if (self.phases or self.repeats) and shares is None:
+            raise ValueError("phases and repeats belong to a mixture: give `mixture`, the shares that hold after them")
         return self
 
 

@@ -23,7 +23,7 @@ def run(
     recipe: Path, out: Path, *, runner: RunnerName | None = None, root: Path | None = None, console: Console
 ) -> int:
     """Runs a recipe with progress bars and a closing table. Returns the exit code: 0, 1 (gate) or 2 (input)."""
-    from data_engine.cli import progress_bar
+    from data_engine.cli_output import progress_bar
     from data_engine.curate import curate
     from data_engine.step import StepResult
 

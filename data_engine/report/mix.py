@@ -1,9 +1,11 @@
 """The mix achieved: shares of tokens against the target, along the epoch, per corpus; and the shards."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -59,7 +61,13 @@ def section(data: Path) -> Markup:
 def along(data: Path) -> Figure:
     """The figure of the shares along the first epoch. Raises NotRunError."""
     found = report(data)
-    plan = tables.read(steps(data)["mix"] / "plan")
+    return shares_along(tables.read(steps(data)["mix"] / "plan"), found)
+
+
+def shares_along(plan: pa.Table, found: Mapping[str, Any]) -> Figure:
+    """The share of each modality among all tokens so far, along an epoch. `plan`, `found`: as `data_engine.mix` has
+    them.
+    """
     modality, tokens = plan["modality"].to_numpy(zero_copy_only=False), plan["tokens"].to_numpy()
     places = np.unique(np.linspace(0, len(plan) - 1, POINTS).astype(int))
     total = np.cumsum(tokens)[places]

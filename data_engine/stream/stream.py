@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from data_engine import repeats
 from data_engine.mixture import Pool, Schedule
 from data_engine.recipe import Mixture
 from data_engine.shard_index import Index
@@ -78,7 +79,7 @@ class Stream:
         self.seed, self.epoch, self.rank, self.world_size = seed, epoch, rank, world_size
         self.mixture = _mixture(mixture, self.manifest)
         self.corpora = None if corpora is None else sorted(corpora)
-        self.pool = _pool(self.index, self.corpora, folder, split)
+        self.pool = _pool(self.index, self.corpora, self.mixture.repeats, folder, split)
         self.position = self.since = 0
         self.max_failures, self.failures = max_failures, list[Failure]()
         self._schedule: tuple[int, Schedule] | None = None
@@ -193,7 +194,9 @@ class Stream:
 
     def identity(self) -> dict[str, int]:
         """What the order is a function of: seed, number of samples, and a checksum of all the rest."""
-        chosen = json.dumps([self.mixture.model_dump(), self.corpora, self.index.digest], sort_keys=True)
+        mixture = self.mixture.model_dump(exclude={"repeats", "seed"})
+        counts = None if self.pool.repeats is None else xxhash.xxh3_64_intdigest(self.pool.repeats)
+        chosen = json.dumps([mixture, counts, self.corpora, self.index.digest], sort_keys=True)
         return {"seed": self.seed, "samples": len(self.index), "data": xxhash.xxh3_64_intdigest(chosen.encode())}
 
     def _left_out(self, place: Place, reason: str, streak: int) -> None:
@@ -214,12 +217,22 @@ def _mixture(given: Mixture | Mapping[str, float] | None, manifest: Mapping[str,
     return Mixture.model_validate(manifest["mixture"] if given is None else {"shares": dict(given)})
 
 
-def _pool(index: Index, corpora: Sequence[str] | None, folder: str, split: str) -> Pool:
-    """The samples to mix; those of other corpora than `corpora` come 0 times. Raises StreamError for an unknown one."""
+def _pool(index: Index, corpora: Sequence[str] | None, table: str | None, folder: str, split: str) -> Pool:
+    """The samples to mix: each as often as the table of repeats says, those of other corpora than `corpora` 0 times.
+
+    Raises StreamError for an unknown corpus, or a table that does not belong here.
+    """
+    counts = None
+    if table is not None:
+        where = table if "://" in table or Path(table).is_absolute() else f"{folder}/{table}"
+        try:
+            counts = repeats.of_samples(repeats.read(where), index.binary_ids, where)
+        except ValueError as error:
+            raise StreamError(str(error)) from error
     if corpora is None:
-        return Pool(index.sources, index.source, index.tokens)
+        return Pool(index.sources, index.source, index.tokens, counts)
     known = {source.corpus for source in index.sources}
     if unknown := sorted(set(corpora) - known):
         raise StreamError(f"{folder}: no corpus {unknown[0]!r} in split {split!r}; there are: {sorted(known)}")
-    chosen = np.array([source.corpus in corpora for source in index.sources])
-    return Pool(index.sources, index.source, index.tokens, chosen[index.source].astype(np.uint8))
+    chosen = np.array([source.corpus in corpora for source in index.sources])[index.source].astype(np.uint8)
+    return Pool(index.sources, index.source, index.tokens, chosen if counts is None else chosen * counts)
