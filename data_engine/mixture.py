@@ -72,7 +72,8 @@ class Schedule:
             length += count
             self._places.append(_copy(place))
         length += count
-        return length if self.mixture.when_out == "renormalise" else self._best_end(length)
+        free = self.mixture.when_out == "stop" or self.mixture.epoch_tokens is not None
+        return self._best_end(length) if free else length
 
     def _best_end(self, length: int) -> int:
         """The last of those places, among the last few, where the worst error of a share is smallest."""
@@ -177,15 +178,20 @@ def _plan(pool: Pool, mixture: Mixture, names: Sequence[Modality], seed: int, ep
     places[used] = sources["first"]
     members = np.empty((int(slots[used].sum()), 2), np.int32)  # by numpy: in huge pages, where the system has them
     group_members(pool.source, pool.tokens, repeats, places, members)
-    outer, inner, end = _fluids(mixture, names, chosen, tokens[used].astype(np.float64), spans)
+    outer, inner, end = _fluids(
+        mixture, names, chosen, tokens[used].astype(np.float64), spans, int(pool.tokens.max(initial=0))
+    )
     ahead = np.zeros((len(used), AHEAD, 2), np.int32)
     return _Plan(sources, groups, members, outer, inner, ahead, min(end, mixture.epoch_tokens or UNLIMITED))
 
 
 def _fluids(
-    mixture: Mixture, names: Sequence[Modality], sources: Sequence[Source], tokens: Floats, spans: Ints
+    mixture: Mixture, names: Sequence[Modality], sources: Sequence[Source], tokens: Floats, spans: Ints, largest: int
 ) -> tuple[Fluid, Fluid, int]:
-    """The shares of modalities, those of sources within them, and the tokens at which the epoch ends."""
+    """The shares of modalities, those of sources within them, and the tokens at which the epoch ends.
+
+    `tokens`: of each source, once; `largest`: of a sample, by which a source may lag behind its fluid.
+    """
     stop, endless = mixture.when_out == "stop", mixture.when_out == "repeat"
     supply = np.full(len(tokens), np.inf) if endless else tokens * mixture.max_repeats
     weights = np.array([mixture.weights.get(source.corpus, 0.0) for source in sources])
@@ -195,7 +201,7 @@ def _fluids(
     vectors = [(long, np.array([shares.get(name, 0.0) for name in names])) for long, shares in every]
     outer, end = fluid(vectors, ends, stop=stop)
     if endless:
-        end = mixture.epoch_tokens or _when_all_came(outer, inner, tokens, spans)
+        end = UNLIMITED if mixture.epoch_tokens else _when_all_came(outer, inner, tokens, spans) + largest
     return outer, inner, UNLIMITED if mixture.when_out == "renormalise" else int(np.ceil(end))
 
 

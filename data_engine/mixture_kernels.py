@@ -15,7 +15,9 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-ROUNDS = 4
+ROUNDS, MORE_ROUNDS, FEW = 4, 8, 1 << 20
+"""Of the permutation; of one of less than `FEW` slots more, as its halves have less to tell apart."""
+
 STEP = np.uint64(0x9E3779B97F4A7C15)
 AHEAD = 256
 """Samples of a source looked up at once, so that their memory is waited for together."""
@@ -104,7 +106,7 @@ def permuted(slot, slots, key):  # type: ignore[no-untyped-def]
     while True:
         left = np.int64(np.uint64(place) // np.uint64(low))
         right = place - left * low
-        for turn in range(0, ROUNDS, 2):
+        for turn in range(0, MORE_ROUNDS if slots < FEW else ROUNDS, 2):
             left += _below(key + np.uint64(turn) * STEP, right, high)
             left -= high if left >= high else 0
             right += _below(key + np.uint64(turn + 1) * STEP, left, low)

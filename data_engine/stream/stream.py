@@ -195,7 +195,7 @@ class Stream:
     def identity(self) -> dict[str, int]:
         """What the order is a function of: seed, number of samples, and a checksum of all the rest."""
         mixture = self.mixture.model_dump(exclude={"repeats", "seed"})
-        counts = None if self.pool.repeats is None else xxhash.xxh3_64_intdigest(self.pool.repeats)
+        counts = None if self.pool.repeats is None else xxhash.xxh3_64_intdigest(self.pool.repeats.tobytes())
         chosen = json.dumps([mixture, counts, self.corpora, self.index.digest], sort_keys=True)
         return {"seed": self.seed, "samples": len(self.index), "data": xxhash.xxh3_64_intdigest(chosen.encode())}
 

@@ -48,7 +48,10 @@ def test_a_recipe_for_one_corpus_needs_no_list(tmp_path: Path) -> None:
         (("exact", "exakt"), r"dedup: unknown 'exakt'; did you mean 'exact'\?"),
         (("format: captions", "format: caption"), r"format: unknown 'caption'; did you mean 'captions'\?"),
         (("corpus: stamps", "corpus: [stamps"), r"not YAML"),
-        (("root: corpora", "mixture: {shares: {video: 0.5, image: 0.4, text: 0.2}}"), r"must be positive and sum to 1"),
+        (
+            ("root: corpora", "mixture: {shares: {video: 0.5, image: 0.4, text: 0.2}}"),
+            r"must not be negative, and sum to 1",
+        ),
         (("root: corpora", "gates: [{measure: kept}]"), r"give min, max or both"),
         (
             ("root: corpora", "gates: [{measure: kepd, min: 1}]"),
