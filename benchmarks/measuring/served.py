@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -91,15 +92,17 @@ class Loaded(Dataset[Batch]):
 
 @dataclass
 class Shot:
-    """Makes batches; is killed once, at the given one."""
+    """Makes batches; is killed once, at the given one. `mark` says when that was, and when another took it up."""
 
     maker: Maker
     planned: list[Planned]
     at: int
-    mark: str
+    mark: Path
 
     def __call__(self, place: int) -> Batch:
-        if place == self.at and not Path(self.mark).exists():
-            Path(self.mark).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+        if place == self.at:
+            with self.mark.open("a") as file:
+                file.write(f"{time.monotonic()}\n")
+            if len(self.mark.read_text().splitlines()) == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
         return self.maker(self.planned[place % len(self.planned)])
