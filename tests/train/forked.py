@@ -91,7 +91,7 @@ def _run(run: Run) -> list[int]:
         os.setpgid(child, children[0])
     if run.at_partial and _saw_partial(Path(run.data), children[0]):
         os.killpg(children[0], signal.SIGKILL)
-    codes = {}
+    codes: dict[int, int] = {}
     while len(codes) < len(children):
         child, status = os.waitpid(-children[0], 0)
         codes[child] = os.waitstatus_to_exitcode(status)
