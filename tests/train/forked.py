@@ -15,6 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
+from train.stages import Stage
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -24,7 +28,8 @@ class Run:
 
     `after_row`: when the first process has written that row of metrics. `at_touch`: at that touch of a checkpoint on
     disk (a file opened, a folder made, something renamed or removed). `at_partial`: as soon as another process sees
-    the first half checkpoint, wherever the run is by then.
+    a half checkpoint, wherever the run is by then. `touches`: a file that gets their number. `again`: instead of
+    training, loads the last checkpoint and writes it to this folder.
     """
 
     recipe: str
@@ -33,7 +38,8 @@ class Run:
     after_row: int | None = None
     at_touch: int | None = None
     at_partial: bool = False
-    count_touches: bool = False
+    touches: str | None = None
+    again: str | None = None
 
 
 class Forks:
@@ -61,7 +67,7 @@ class Forks:
 
 
 def serve() -> None:
-    import train.run  # noqa: F401 - what takes seconds to import, before any fork
+    import train.run
     import train.start  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w")
@@ -83,10 +89,9 @@ def _run(run: Run) -> list[int]:
             _child(run, rank, children, port)
         children.append(child)
         os.setpgid(child, children[0])
-    if run.at_partial:
-        _await_partial(Path(run.data))
+    if run.at_partial and _saw_partial(Path(run.data), children[0]):
         os.killpg(children[0], signal.SIGKILL)
-    codes = {}
+    codes: dict[int, int] = {}
     while len(codes) < len(children):
         child, status = os.waitpid(-children[0], 0)
         codes[child] = os.waitstatus_to_exitcode(status)
@@ -104,7 +109,7 @@ def _child(run: Run, rank: int, before: list[int], port: int) -> None:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
         _train(run, rank)
         code = 0
-    except BaseException:  # noqa: BLE001 - a forked process must not go on as its parent
+    except BaseException:
         traceback.print_exc()
     finally:
         os._exit(code)
@@ -114,10 +119,29 @@ def _train(run: Run, rank: int) -> None:
     from train.run import train
     from train.stages import load_stage
 
+    stage = load_stage(Path(run.recipe))
+    if run.again:
+        _write_again(stage, Path(run.data), Path(run.again))
+        return
     if rank == 0:
         _kill_after_row(run)
         _kill_at_touch(run)
-    train(load_stage(Path(run.recipe)), Path(run.data))
+    train(stage, Path(run.data), console=Console(quiet=True))
+
+
+def _write_again(stage: Stage, data: Path, folder: Path) -> None:
+    """The last checkpoint, loaded by these processes and saved by them."""
+    from train.checkpoint import checkpoints, read_state
+    from train.engine import Engine, start_processes
+    from train.start import save_model, start
+
+    processes = start_processes()
+    begun = start(stage, data)
+    engine = Engine(begun.model, stage, processes)
+    found = checkpoints(data / "train" / stage.stage)[-1]
+    engine.load(found)
+    state = read_state(found) | {"processes": processes.world_size}
+    engine.save(folder, state, lambda model: save_model(begun, stage, state["step"], model))
 
 
 def _kill_after_row(run: Run) -> None:
@@ -134,27 +158,31 @@ def _kill_after_row(run: Run) -> None:
 
 
 def _kill_at_touch(run: Run) -> None:
-    """Python says what it is about to do to a file; where it opens one, the one before is complete."""
+    """Python says what it is about to do to a file; what it did to the one before is done."""
     touches = 0
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal touches
-        if event in TOUCHES and "/checkpoints/" in str(arguments[0]):
+        if event in TOUCHES and ("/checkpoints/" in str(arguments[0]) or event in REMOVALS):
             touches += 1
-            if run.count_touches:
-                print(touches, event, arguments[:2], file=sys.stderr)
+            if run.touches:
+                Path(run.touches).write_text(str(touches))
             if touches == run.at_touch:
                 os.killpg(0, signal.SIGKILL)
 
     sys.addaudithook(hook)
 
 
-TOUCHES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
+REMOVALS = {"os.remove", "os.rmdir"}
+TOUCHES = {"open", "os.mkdir", "os.rename", "shutil.rmtree", *REMOVALS}
 
 
-def _await_partial(data: Path) -> None:
+def _saw_partial(data: Path, group: int) -> bool:
+    """Whether a half checkpoint was there before any process of the group had ended."""
     while not list(data.glob("train/*/checkpoints/.step-*")):
-        pass
+        if os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return False
+    return True
 
 
 if __name__ == "__main__":
