@@ -18,7 +18,7 @@ def run(
     data: DataOption = Path("build/demo"),
 ) -> None:
     """Asks a checkpoint all questions of its tasks. Answers are cached by weights, prompt and pixels."""
-    from data_engine.cli import progress_bar
+    from data_engine.cli_output import progress_bar
     from eval.evaluate import Evaluation, evaluate
     from eval.tasks.instance import TaskError
     from strict_yaml import RecipeError, parse_yaml
@@ -50,7 +50,7 @@ def sweep(
     data: DataOption = Path("build/demo"),
 ) -> None:
     """Merges experts into a base at several weights, judges every merge, and keeps the best in DATA/fusion/best."""
-    from data_engine.cli import progress_bar
+    from data_engine.cli_output import progress_bar
     from eval.fusion import Fusion, fuse
     from eval.tasks.instance import TaskError
     from model.fusion.sweep import SweepError, sweep_table

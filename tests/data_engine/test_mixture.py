@@ -150,7 +150,7 @@ def by_the_rule(schedule: Schedule, count: int) -> list[int]:
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000), passes=st.integers(1, 3), repeated=st.booleans())
 def test_every_sample_comes_as_often_as_it_should(seed: int, passes: int, repeated: bool) -> None:
-    mixed = pool(seed, repeated=repeated)
+    mixed = pool(seed, count=2000, repeated=repeated)
     often = np.ones(len(mixed.tokens), int) if mixed.repeats is None else mixed.repeats.astype(int)
     counts = lambda **changes: np.bincount(  # noqa: E731
         Schedule(mixed, mixture(**changes), seed=seed, epoch=1).order(), minlength=len(often)
@@ -159,7 +159,7 @@ def test_every_sample_comes_as_often_as_it_should(seed: int, passes: int, repeat
     stopped = counts(max_repeats=passes)
     assert (stopped <= passes * often).all()
     used = [stopped[mixed.source == source].sum() / often[mixed.source == source].sum() for source in (0, 2, 3)]
-    assert max(used) > 0.8 * passes  # the scarcest is all but used up
+    assert max(used) > 0.9 * passes  # the scarcest is all but used up
     again = counts(when_out="repeat")
     whole, least = again // np.maximum(often, 1), []
     for source in range(len(CORPORA)):
