@@ -30,7 +30,9 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from data_engine.demo_corpora import default_cache, fetch
-from data_engine.mixture import Pool, achieved, epoch_order
+from data_engine.mixture import Pool, Schedule, achieved
+from data_engine.recipe import Mixture
+from data_engine.shard_index import number_sources
 from model import visual_tokens as vt
 from model.decoding import probe, sample
 from model.slow_fast import compare_size, label_frames
@@ -65,9 +67,11 @@ def main() -> None:
     shapes += list(filmed([text for text in texts if len(text) < 2_000]))
     tokenizer = trained([shape.text for shape in shapes])
     rows = [measured(shape, tokenizer) for shape in shapes]
-    modality = np.array([row["modality"] for row in rows])
-    pool = Pool(modality, np.array([row["tokens"] for row in rows], np.int64))
-    order = epoch_order(pool, SHARES, seed=0, epoch=0, max_repeats=1_000)[:SAMPLES]
+    modality = [row["modality"] for row in rows]
+    sources, source = number_sources(pa.table({"modality": modality, "corpus": modality}))
+    pool = Pool(sources, source, np.array([row["tokens"] for row in rows], np.int32))
+    mixture = Mixture(shares=SHARES, max_repeats=1_000)
+    order = next(Schedule(pool, mixture, seed=0, epoch=0).chunks(0, SAMPLES))
     table = pa.Table.from_pylist([rows[index] for index in order])
     pq.write_table(table, TARGET, compression="zstd", compression_level=19)
     tokens, share = int(pool.tokens[order].sum()), achieved(pool, order)

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from data_engine.mixture import Pool, achieved, epoch_order
+from data_engine.mixture import Pool, Schedule, achieved
+from data_engine.recipe import Mixture
+from data_engine.shard_index import number_sources
 from data_engine.stream import Stream
 from model.processing import Encoded, KeyeProcessor
 from model.tokenizer import load_tokenizer
@@ -34,13 +37,14 @@ def main() -> None:
     data = parser.parse_args().data
     processor = KeyeProcessor(load_tokenizer(data / "tokenizer/tiny"), visual_budget("0.1b"))
     stream = Stream(data / "shards/manifest.json", seed=0)
-    read = (stream.read(int(index)) for index in dict.fromkeys(np.asarray(stream.order).tolist()))
+    read = (stream.read(number) for number in dict.fromkeys(stream.schedule.order().tolist()))
     items = list(islice((item for item in read if not item.sample.corpus.startswith("easy_vqa")), READ))
     encoded = [encode(processor, item.sample.messages, item.media) for item in items]
-    modality = np.array([item.sample.modality for item in items])
-    pool = Pool(modality, np.array([len(one) for one in encoded]))
-    order = epoch_order(pool, SHARES, seed=0, epoch=0, epoch_tokens=TOKENS)
-    samples = [shape(str(modality[place]), encoded[place], processor) for place in order]
+    modality = [item.sample.modality for item in items]
+    sources, source = number_sources(pa.table({"modality": modality, "corpus": modality}))
+    pool = Pool(sources, source, np.array([len(one) for one in encoded], np.int32))
+    order = Schedule(pool, Mixture(shares=SHARES, epoch_tokens=TOKENS), seed=0, epoch=0).order()
+    samples = [shape(modality[place], encoded[place], processor) for place in order]
     lines = ",\n".join(json.dumps(sample, separators=(",", ":")) for sample in samples)
     TARGET.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     print(f"{len(samples)} samples, {pool.tokens[order].sum():,} tokens, shares {achieved(pool, order)}: {TARGET}")
