@@ -62,7 +62,7 @@ def write_plan(recipe: "Recipe", data: Path) -> dict[str, Any]:
     steps = steps_of(data)
     if "mix" not in steps:
         raise CatalogError(f"{data}: its samples are not counted yet; run `keyeforge data curate` to the end")
-    pool = tables.read(steps["mix"] / "pool", ["id", "corpus", "modality", "tokens", "split"]).sort_by("id")
+    pool = tables.read(steps["mix"] / "pool", ["id", "corpus", "modality", "tokens", "split"])
     plan, report = mix.plan(pool.filter(pc.equal(pool["split"], "train")), recipe.mixture, Path(recipe.root))
     folder = data / "mix"
     tables.write(plan, folder / "plan.parquet")

@@ -45,7 +45,7 @@ def stream(
     try:
         begun = Stream(
             *(manifest, seed, epoch, rank, world_size),
-            state=None if state is None else json.loads(state),
+            state=None if state is None else _parsed(state),
             split=split,
             max_failures=max_failures,
             record=record,
@@ -57,6 +57,14 @@ def stream(
     except (StreamError, ValueError) as error:
         fail(str(error))
     show(found, begun.state_dict(), {failure.id: failure.reason for failure in begun.failures}, as_json=as_json)
+
+
+def _parsed(state: str) -> dict[str, int]:
+    try:
+        found: dict[str, int] = json.loads(state)
+    except ValueError:
+        fail(f"--state {state}: not the JSON that an earlier call printed")
+    return found
 
 
 def show(found: "Followed", state: dict[str, int], failures: dict[str, str], *, as_json: bool) -> None:
