@@ -57,10 +57,10 @@ def sides(*, with_ray: bool) -> dict[str, Side]:
     return found | {f"DataLoader, {number}": partial(loaded, workers=number) for number in (0, 1, 2)}
 
 
-def cpu_of_all() -> float:
-    """CPU-seconds of this process and all below it, the ended ones that were waited for included."""
+def cpu_of_all() -> dict[int, float]:
+    """CPU-seconds of this process and of each below it, by number."""
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    return sum(sum(process.cpu_times()[:4]) for process in processes)
+    return {process.pid: sum(process.cpu_times()[:2]) for process in processes if process.is_running()}
 
 
 def measure(side: Side, maker: Maker, planned: list[Planned], batches: int, step: float) -> dict[str, float]:
@@ -75,7 +75,7 @@ def measure(side: Side, maker: Maker, planned: list[Planned], batches: int, step
     for _ in range(batches):
         next(made)
     seconds = time.perf_counter() - began
-    spent = cpu_of_all() - before
+    spent = sum(now - before.get(process, 0.0) for process, now in cpu_of_all().items())
     waits = [waited(made, batches, accelerator) for accelerator in (step, step / 2)]
     return {
         "batches_per_second": batches / seconds,
