@@ -171,7 +171,7 @@ def test_killed_while_a_checkpoint_is_written_or_deleted_the_last_whole_one_stay
     count = Path(alone.data) / "touches"
     assert forks.run(changed(alone, touches=str(count))) == [0]
     touches = int(count.read_text())
-    assert touches > 120
+    assert touches > 100
     newest = 0
     for touch in sorted(np.random.default_rng(0).choice(touches - 1, 8, replace=False).tolist()):
         killed = new_run(stage)
