@@ -50,8 +50,7 @@ def audit(folder: Path, stream: Stream, cursor: Cursor) -> list[Audit]:
     records = ledger.read(folder / "ledger")
     audits = []
     for epoch in range(cursor.epoch + 1):
-        stream.epoch = epoch
-        order = stream.schedule.order()
+        order = stream.schedule_of(epoch).order()
         due = cursor.consumed(np.full(len(order), epoch), np.arange(len(order)))
         audits.append(ledger.audit(records, epoch, order, due))
     return audits

@@ -46,8 +46,7 @@ def audit(stream: Stream, folder: Path) -> list[Audit]:
     epochs = sorted({int(epoch) for epoch in records["epoch"]})
     audits = []
     for epoch in epochs:
-        stream.epoch = epoch
-        order = stream.schedule.order()
+        order = stream.schedule_of(epoch).order()
         last = int(records["place"][records["epoch"] == epoch].max()) if epoch == epochs[-1] else len(order)
         audits.append(ledger.audit(records, epoch, order, np.arange(len(order)) <= last))
     return audits

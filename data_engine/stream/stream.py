@@ -95,8 +95,12 @@ class Stream:
     @property
     def schedule(self) -> Schedule:
         """The order of the current epoch."""
-        if self._schedule is None or self._schedule[0] != self.epoch:
-            self._schedule = self.epoch, Schedule(self.pool, self.mixture, seed=self.seed, epoch=self.epoch)
+        return self.schedule_of(self.epoch)
+
+    def schedule_of(self, epoch: int) -> Schedule:
+        """The order of an epoch; the last one asked for is kept."""
+        if self._schedule is None or self._schedule[0] != epoch:
+            self._schedule = epoch, Schedule(self.pool, self.mixture, seed=self.seed, epoch=epoch)
         return self._schedule[1]
 
     def __len__(self) -> int:

@@ -137,9 +137,8 @@ class Feed:
             epoch, state = epoch + 1, State()
 
     def _epoch(self, epoch: int, state: State) -> Iterator[Planned]:
-        self.stream.epoch = epoch
         packer = Packer(self.limits, state, self.look_ahead)
-        chunks = self.stream.schedule.chunks(state.oldest, 4 * self.look_ahead)
+        chunks = self.stream.schedule_of(epoch).chunks(state.oldest, 4 * self.look_ahead)
         pieces: dict[int, Piece] = {}
         ended = False
         rows: list[tuple[Piece, ...]] = []
