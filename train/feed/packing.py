@@ -87,7 +87,8 @@ class Packer:
         self._later = np.unpackbits(np.frombuffer(state.packed, np.uint8), bitorder="little").astype(np.bool_)
         """Marks of positions whose sizes are not known yet."""
         self._window = np.zeros(0, np.int64)
-        """Open entries before `_entered` that fit a row, the longest first, equals in stream order."""
+        """Open entries before `_entered` that fit a row, the longest first, equals in stream order; of those packed
+        since the last row nothing is said."""
         self._entered = 0
 
     @property
@@ -105,13 +106,14 @@ class Packer:
     def add(self, sizes: Ints) -> None:
         """Takes the sizes [N, 3] of the next N positions, and forgets those of what is packed."""
         gone = self._oldest
+        open_ = self._window[~self._packed[self._window]]
         marks = np.zeros(len(sizes), np.bool_)
         marks[: len(self._later)] = self._later[: len(sizes)]
         self._sizes = np.concatenate([self._sizes[gone:], sizes])
         self._packed = np.concatenate([self._packed[gone:], marks])
         self._later = self._later[len(sizes) :]
         self._start, self._oldest = self._start + gone, 0
-        self._window, self._entered = self._window - gone, max(self._entered - gone, 0)
+        self._window, self._entered = open_ - gone, max(self._entered - gone, 0)
 
     def row(self, *, last: bool = False) -> Row | None:
         """The next row; None until enough is added to fill the window, or, where nothing follows (`last`), at the end.
@@ -126,10 +128,11 @@ class Packer:
         begin, stop = self._oldest, min(stop, known)
         chosen = np.zeros(0, np.int64)
         if first < known:
-            self._enter(max(self._entered, first), stop)
-            chosen = np.sort(_fill(self._sizes, self._packed, self._window, self.limits, first, stop))
+            begin_new = min(max(self._entered, first), stop)
+            self._window = _entered(self._sizes, self._packed, self._window, self.limits, begin_new, stop)
+            self._entered = max(self._entered, stop)
+            chosen = _fill(self._sizes, self._packed, self._window, self.limits, first, stop)
             self._packed[chosen] = True
-            self._window = self._window[~self._packed[self._window]]
         self._oldest = int(_first_fitting(self._sizes[:stop], self._packed, self.limits, first))
         passed = np.arange(begin, self._oldest)
         too_long = passed[~self._packed[begin : self._oldest]]
@@ -138,11 +141,6 @@ class Packer:
             return None
         tokens = int(self._sizes[chosen, 0].sum())
         return Row(self._positions(chosen), tokens, self._positions(too_long))
-
-    def _enter(self, begin: int, stop: int) -> None:
-        if begin < stop:
-            self._window = _entered(self._sizes, self._packed, self._window, self.limits, begin, stop)
-            self._entered = stop
 
     def _positions(self, entries: Ints) -> tuple[int, ...]:
         return tuple((entries + self._start).tolist())
@@ -171,25 +169,41 @@ def _first_fitting(sizes, packed, limits, begin):  # type: ignore[no-untyped-def
 
 @numba.njit(cache=True)
 def _entered(sizes, packed, window, limits, begin, stop):  # type: ignore[no-untyped-def]
-    """The window with the open entries of `begin` to `stop` sorted in."""
-    grown = np.empty(len(window) + stop - begin, np.int64)
-    grown[: len(window)] = window
-    count = len(window)
+    """The window without what is packed, and with the open entries of `begin` to `stop` sorted in."""
+    fresh = np.empty(stop - begin, np.int64)
+    count = 0
     for entry in range(begin, stop):
-        if packed[entry] or not _fits(sizes[entry], limits):
+        if not packed[entry] and _fits(sizes[entry], limits):
+            fresh[count] = entry
+            count += 1
+    fresh = fresh[:count][np.argsort(-sizes[fresh[:count], 0], kind="mergesort")]
+    merged = np.empty(len(window) + count, np.int64)
+    filled, taken = 0, 0
+    for entry in window:
+        if packed[entry]:
             continue
-        low, high = 0, count
-        while low < high:
-            middle = (low + high) // 2
-            if sizes[grown[middle], 0] >= sizes[entry, 0]:
-                low = middle + 1
-            else:
-                high = middle
-        for place in range(count, low, -1):
-            grown[place] = grown[place - 1]
-        grown[low] = entry
-        count += 1
-    return grown[:count]
+        while taken < count and sizes[fresh[taken], 0] > sizes[entry, 0]:
+            merged[filled] = fresh[taken]
+            filled, taken = filled + 1, taken + 1
+        merged[filled] = entry
+        filled += 1
+    for place in range(taken, count):
+        merged[filled] = fresh[place]
+        filled += 1
+    return merged[:filled]
+
+
+@numba.njit(cache=True)
+def _next_within(sizes, window, low, tokens):  # type: ignore[no-untyped-def]
+    """The first place from `low` on whose entry has at most so many tokens; the window's length if none has."""
+    high = len(window)
+    while low < high:
+        middle = (low + high) // 2
+        if sizes[window[middle], 0] > tokens:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @numba.njit(cache=True)
@@ -210,10 +224,14 @@ def _fill(sizes, packed, window, limits, first, stop):  # type: ignore[no-untype
             break
         taken[entry - first] = True
         room -= sizes[entry]
-    for entry in window:
-        if room[0] == 0:
+    place = 0
+    while room[0] > 0:
+        place = _next_within(sizes, window, place, room[0])
+        if place == len(window):
             break
+        entry = window[place]
         if not taken[entry - first] and _fits(sizes[entry], room):
             taken[entry - first] = True
             room -= sizes[entry]
+        place += 1
     return np.flatnonzero(taken) + first
