@@ -65,9 +65,8 @@ class VisionPlan:
 def balance_vision(costs: Costs, tokens: npt.NDArray[np.int64], owners: Ranks, num_ranks: int) -> VisionPlan:
     """The vision tower's work on its own over all ranks, whoever trains on the pictures (`owners`).
 
-    The report's layout: the tower is data-parallel over every rank, and features go to where their rows are. A picture
-    stays with its owner unless that has more than its part: then the largest that are too much go, first to whoever
-    has least.
+    The report's layout: the tower is data-parallel over every rank, and features go to where their rows are. Longest
+    first, a picture stays with its owner unless that has its part already; then it goes to whoever has least.
     """
     costs = np.ascontiguousarray(costs, np.float64)
     ranks = owners.astype(np.int64)
@@ -102,19 +101,13 @@ def _longest_first(costs, order, num_ranks, equal_counts):  # type: ignore[no-un
 
 @numba.njit(cache=True)
 def _relieve(costs, order, ranks, num_ranks):  # type: ignore[no-untyped-def]
-    """Takes from each rank what is more than its part and gives it to those with least; returns the loads."""
+    """Longest first: each piece stays where it is, unless that rank has its part; returns the loads."""
     part = max(costs.sum() / num_ranks, costs.max() if len(costs) else 0.0)
     loads = np.zeros(num_ranks)
-    left = np.zeros(len(costs), np.bool_)
     for item in order:
-        if loads[ranks[item]] + costs[item] <= part:
-            loads[ranks[item]] += costs[item]
-        else:
-            left[item] = True
-    for item in order:
-        if left[item]:
+        if loads[ranks[item]] + costs[item] > part:
             ranks[item] = np.argmin(loads)
-            loads[ranks[item]] += costs[item]
+        loads[ranks[item]] += costs[item]
     return loads
 
 
