@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from data_engine import machine
 from data_engine.cli_output import JsonOption, console, fail, progress_bar, table
 
 app = typer.Typer()
@@ -19,7 +19,9 @@ def lint(
     manifest: Annotated[Path, typer.Argument(help="A manifest.json of shards, or its folder.")] = (
         Path("build/demo/shards")
     ),
-    quick: Annotated[bool, typer.Option("--quick", help="Sizes, indexes and manifest alone; no shard is read.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Sizes, indexes and manifest alone; no shard is read.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Looks for faults of shards: in the tars, their indexes, and the manifest. Exit code 1: there are some.
@@ -37,7 +39,7 @@ def lint(
             found = shard_lint.lint(
                 manifest,
                 quick=quick,
-                processes=machine.cores(),
+                processes=len(os.sched_getaffinity(0)),
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
     except shard_lint.LintError as error:

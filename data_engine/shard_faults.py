@@ -84,7 +84,8 @@ def lint_shard(shard: Shard, *, quick: bool = False) -> list[Finding]:
     rows, found = _own_index(shard)
     split = None if shard.untold else _split_rows(shard)
     if quick:
-        return found + _sizes(shard, rows) + _of_split(shard, rows, split, {row["key"]: row for row in rows})
+        compared = split if rows else None
+        return found + _sizes(shard, rows) + _of_split(shard, rows, compared, {row["key"]: row for row in rows})
     with shard.tar.open("rb") as file:
         size = shard.tar.stat().st_size
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b"")
@@ -177,7 +178,7 @@ def _of_tar(shard: Shard, seen: Scan, told: Sequence[Row]) -> list[Finding]:
     runs: dict[str, list[Group]] = defaultdict(list)
     highest = ""
     for group in seen.groups:
-        if group.key < highest:
+        if group.key < highest and group.key not in runs:
             found.append(Finding(name, group.key, "unordered keys", f"comes after {highest}"))
         highest = max(highest, group.key)
         runs[group.key].append(group)
