@@ -5,13 +5,34 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
 from data_engine.cli_output import JsonOption, console, fail, progress_bar, table
+from data_engine.runners.partition import RunnerName
 
 app = typer.Typer()
+
+
+@app.command()
+def shard(
+    recipe: Annotated[Path, typer.Argument(help="The recipe of the run.")],
+    out: Annotated[Path, typer.Option(help="The folder of a run whose samples are mixed.")],
+    runner: Annotated[Optional[RunnerName], typer.Option(help="local, spark or ray. Default: ray.")] = None,  # noqa: UP045
+    root: Annotated[Optional[Path], typer.Option(help="Read corpora from here, not the recipe's root.")] = None,  # noqa: UP045
+) -> None:
+    """Writes the shards of a run that is curated and mixed, as `data curate` does at its end.
+
+    Goes on where it was stopped, and does nothing where all is done. With `shards.target` in the recipe the shards
+    are sent there, too, what is missing there each time. Exit code 2: wrong input, or no mix yet.
+
+    keyeforge data shard data_engine/recipes/demo.yaml --out build/demo
+    """
+    from data_engine.curate import shard as write
+    from data_engine.jobs.curate import report
+
+    raise typer.Exit(report(write, recipe, out, runner=runner, root=root, console=console))
 
 
 @app.command()
