@@ -170,7 +170,7 @@ def mix_config(recipe: Recipe) -> dict[str, Any]:
 
 
 def write_shards(this: Curation) -> StepResult:
-    """The shards of what is mixed, and their name `DIR/shards`; sent to the recipe's target, too. Raises TargetError."""
+    """The shards of what is mixed, as `DIR/shards`, and in the recipe's target if it has one. Raises TargetError."""
     recipe, pool = this.recipe, this.run.done["mix"]
     frames = [result.table("frames") for name, result in this.run.done.items() if name.startswith("probe.")]
     inputs = [pool, *(result for name, result in this.run.done.items() if name.startswith("probe."))]
