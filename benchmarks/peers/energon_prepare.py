@@ -35,7 +35,7 @@ def told(sample: dict) -> dict:
 
 class Encoder(DefaultTaskEncoder):
     decoder = None
-    cookers = [Cooker(told)]
+    cookers = (Cooker(told),)
 
     def batch(self, samples: list) -> list:
         return samples

@@ -125,8 +125,8 @@ def sample_of(number: int) -> list[tuple[str, bytes]]:
 def test_an_epoch_from_the_store_is_that_of_the_disk(target: str, small_run: Path) -> None:
     upload(small_run / "shards", target)
     here, there = (Stream(f"{where}/manifest.json", seed=0) for where in (small_run / "shards", target))
-    items = list(here)
-    assert list(there) == items and len(items) == len(here) > 50
+    places, items = len(here), list(here)
+    assert list(there) == items and len(items) == places > 50
     assert here.state_dict() == there.state_dict()
 
 
