@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 
 
 @contextmanager
@@ -19,6 +20,7 @@ def bucket(name: str) -> Iterator[str]:
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        S3FileSystem.clear_instance_cache()  # fsspec keeps the connection to the server of an earlier module
         boto3.client("s3").create_bucket(Bucket=name)
         yield name
     server.stop()
