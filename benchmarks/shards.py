@@ -1,10 +1,10 @@
 """Shards of pictures, written and read by us and by the peers: samples per CPU-second.
 
-    python benchmarks/shards.py [--samples 3000] [--rounds 5]
+    python benchmarks/shards.py [--samples 2000] [--rounds 5]
 
-The samples are real JPEGs of at most 448 pixels, stamps and frames of a film, each with a JSON about it; the same bytes on
-every side, on files of 64 MiB that are in the page cache. Each side is a process of its own; the sides take turns, a
-round each; medians.
+The samples are real JPEGs of at most 448 pixels, stamps and frames of a film, each with a JSON about it; the same bytes
+on every side, in files of 64 MiB that are in the page cache. Each side is a process of its own; the sides take turns,
+a round each; medians.
 write: tars with an index and an xxh3 of each sample, the split's index and the manifest (ours); MDS with an xxh3 of
 each shard (mosaicml-streaming); chunks (litdata) and tars (webdataset) without checksums.
 raw: the media's bytes, JSON unparsed; ours in shuffled order with each sample's xxh3 verified, theirs in file order
@@ -15,9 +15,10 @@ Then `energon prepare` over a copy of the same shards, whose samples must come b
 
 import argparse
 import io
+import itertools
 import json
-import os
 import pickle
+import shutil
 import statistics
 import subprocess
 import sys
@@ -32,19 +33,21 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "peers")]
+sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parent / "peers"))
 import peers
+import reading
 from measuring import save
-from peers import reading
 
 from data_engine import machine, shard_index, shards, tar_blocks
 from data_engine.demo_corpora import default_cache, fetch
 from data_engine.media import decode_image, encode_jpeg, shrink
 from data_engine.sample import Media, Message, Part, Sample
+from data_engine.shard_lint import lint
 from data_engine.stream import Stream
 
 BYTES = 1 << 26  # of a shard
-EPOCHS = 10
+EPOCHS = 3
 PEERS = ("webdataset", "streaming", "litdata")
 COLUMNS = ("write", "raw", "decode")
 LAYOUT = shards.Layout(Path(), Path(), 2.0, 448, "tiny")
@@ -52,7 +55,7 @@ LAYOUT = shards.Layout(Path(), Path(), 2.0, 448, "tiny")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=3000)
+    parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--side", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -71,7 +74,7 @@ def main() -> None:
 def make_items(path: Path, samples: int) -> dict[str, float]:
     """Pickles the items; half of them stamps, as far as there are so many, and frames of the film."""
     cache = default_cache()
-    fetch(["stamps", "film"], cache)
+    fetch(cache)
     stamps = sorted((cache / "stamps").rglob("*.png"))[: samples // 2]
     pictures = [encode_jpeg(shrink(decode_image(file.read_bytes()), 448)) for file in stamps]
     pictures += frames(cache / "video/bbb_5min.mp4", samples - len(pictures))
@@ -107,25 +110,27 @@ def rounds(folder: Path, count: int) -> dict[str, list[dict[str, Any]]]:
     items = folder / "items"
     for number in track(range(count), "rounds", console=Console(stderr=True), transient=True):
         out = folder / f"keyeforge-{number}"
-        subprocess.run(
-            [sys.executable, __file__, "--side", f"{out}.json", str(items), str(out)], check=True, env={**os.environ}
-        )
+        subprocess.run([sys.executable, __file__, "--side", f"{out}.json", str(items), str(out)], check=True)
         runs.setdefault("keyeforge", []).append(json.loads(Path(f"{out}.json").read_text()))
         for peer in PEERS:
             out = folder / f"{peer}-{number}"
             found = peers.run(peer, f"{peer}_shards.py", Path(f"{out}.json"), items, out, str(EPOCHS))
             assert found["pillow"] == runs["keyeforge"][0]["pillow"], f"{peer} decodes by Pillow {found['pillow']}"
             runs.setdefault(peer, []).append(found)
+            shutil.rmtree(out)
+        if number:
+            shutil.rmtree(folder / f"keyeforge-{number}")
     return runs
 
 
 def side(out: str, items: str, folder: str) -> None:
     """What is measured of us."""
     found, target = reading.items(items), Path(folder)
+    told = rows(found)
     stream: list[Stream] = []
 
-    def write() -> None:
-        write_shards(found, target)
+    def write(folder: Path) -> None:
+        write_shards(found, told, folder)
 
     def shuffled() -> Iterator[memoryview]:
         if not stream:
@@ -134,29 +139,34 @@ def side(out: str, items: str, folder: str) -> None:
         for _, block in stream[0].raw():
             yield from tar_blocks.media_views(block)
 
-    reading.measure(out, found, EPOCHS, write=write, raw=shuffled, shuffled=shuffled, media=lambda view: view)
-    told = json.loads(Path(out).read_text())
+    reading.measure(out, found, target, EPOCHS, write=write, raw=shuffled, shuffled=shuffled, media=lambda view: view)
+    answer = json.loads(Path(out).read_text())
     total = len(found)
-    told["rates"] |= {
+    answer["rates"] |= {
         "copied": reading.rate(total * EPOCHS, lambda: [[bytes(view) for view in shuffled()] for _ in range(EPOCHS)]),
         "parsed": reading.rate(total, lambda: list(stream[0])),
-        "decoder": reading.rate(total, lambda: [reading.decode(jpeg) for _, jpeg in found]),
+        "decoder": reading.rate(total, lambda: reading.decode_all(jpeg for _, jpeg in found)),
     }
-    Path(out).write_text(json.dumps(told))
+    Path(out).write_text(json.dumps(answer))
 
 
-def write_shards(found: list[reading.Item], folder: Path) -> None:
+def rows(found: list[reading.Item]) -> list[dict[str, Any]]:
+    """What the index says of each sample; in a run the pool has it."""
+    counts = {"tokens": 300, "visual_tokens": 256, "pictures": 1, "squared_patches": 1 << 20}
+    told = [{name: orjson.loads(text)[name] for name in ("id", "corpus", "task", "modality")} for text, _ in found]
+    return [{"key": f"{number:011d}", **row, **counts} for number, row in enumerate(told)]
+
+
+def write_shards(found: list[reading.Item], told: list[dict[str, Any]], folder: Path) -> None:
     """As `shards.shard_partition` does, of samples that are in memory."""
-    place = shards._part_of(BYTES)
-    parts: dict[int, list[shards.Packed]] = {}
-    for number, (text, jpeg) in enumerate(found):
-        told = {"key": f"{number:011d}", "id": f"{number:024x}", "corpus": "pictures", "task": "caption"}
-        told |= {"modality": "image", "tokens": 300, "visual_tokens": 256, "pictures": 1, "squared_patches": 1 << 20}
-        packed = told, tar_blocks.block(told["key"], [("json", text), ("0.jpg", jpeg)])
-        parts.setdefault(place(packed), []).append(packed)
-    files = [folder / f"train-{part:05d}.tar" for part in parts]
-    for file, packed_part in zip(files, parts.values(), strict=True):
-        shards.write_shard(file, packed_part)
+    packed = (
+        (row, tar_blocks.block(row["key"], [("json", text), ("0.jpg", jpeg)]))
+        for row, (text, jpeg) in zip(told, found, strict=True)
+    )
+    files = []
+    for part, group in itertools.groupby(packed, shards._part_of(BYTES)):
+        files.append(folder / f"train-{part:05d}.tar")
+        shards.write_shard(files[-1], group)
     shards.write_manifest(folder, files, {"preset": "tiny", "mixture": {"shares": {"image": 1.0}}})
 
 
@@ -173,6 +183,7 @@ def medians(runs: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, dict[s
 def energon(folder: Path) -> dict[str, Any]:
     """Whether megatron-energon makes a dataset of the shards of the first round, and reads all of it."""
     written = folder / "keyeforge-0"
+    assert lint(written) == []
     found = peers.run("energon", "energon_prepare.py", folder / "energon.json", written, folder / "energon")
     index = shard_index.read(written / "train.index.arrow")
     assert found["ids"] == [index.id(number) for number in range(len(index))]

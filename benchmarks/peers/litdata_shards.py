@@ -10,8 +10,8 @@ from reading import items, measure
 out, found, folder, epochs = sys.argv[1], items(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 
 
-def write() -> None:
-    writer = BinaryWriter(cache_dir=str(folder), chunk_bytes=1 << 26)
+def write(target: Path) -> None:
+    writer = BinaryWriter(cache_dir=str(target), chunk_bytes=1 << 26)
     for number, (document, jpeg) in enumerate(found):
         writer[number] = {"json": document, "jpg": jpeg}
     writer.done()
@@ -21,6 +21,7 @@ def write() -> None:
 measure(
     out,
     found,
+    folder,
     epochs,
     write=write,
     raw=lambda: iter(StreamingDataset(str(folder), shuffle=False)),

@@ -3,8 +3,9 @@
 import gc
 import io
 import pickle
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import PIL
 from clock import answer, cpu_seconds
 from PIL import Image
 
+WRITES = 3
 Item = tuple[bytes, bytes]
 """The JSON of a sample, and its JPEG."""
 
@@ -25,6 +27,11 @@ def items(path: str) -> list[Item]:
 def decode(jpeg: Any) -> np.ndarray:
     """RGB pixels."""
     return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+
+
+def decode_all(jpegs: Iterable[Any]) -> None:
+    for jpeg in jpegs:
+        decode(jpeg)
 
 
 def rate(count: int, work: Callable[[], Any]) -> dict[str, float]:
@@ -50,18 +57,26 @@ def read(begin: Callable[[], Iterator[Any]], media: Callable[[Any], Any], sizes:
 def measure(
     out: str,
     found: list[Item],
+    folder: Path,
     epochs: int,
     *,
-    write: Callable[[], Any],
+    write: Callable[[Path], Any],
     raw: Callable[[], Iterator[Any]],
     shuffled: Callable[[], Iterator[Any]],
     media: Callable[[Any], Any],
 ) -> None:
-    """Writes, reads and decodes, each after a first time that does not count, and answers with the rates."""
+    """Writes, reads and decodes, each after a first time that does not count, and answers with the rates.
+
+    What is read is what was written last, to `folder`.
+    """
     sizes = sum(len(jpeg) for _, jpeg in found)
-    rates = {"write": rate(len(found), write)}
+    copies = [folder.with_name(f"{folder.name}.{number}") for number in range(WRITES)]
+    write(copies.pop())
+    rates = {"write": rate(len(found) * WRITES, lambda: [write(copy) for copy in (*copies, folder)])}
+    for copy in folder.parent.glob(f"{folder.name}.[0-9]"):
+        shutil.rmtree(copy)
     read(raw, media, sizes, 1)
     rates["raw"] = rate(len(found) * epochs, lambda: read(raw, media, sizes, epochs))
     read(shuffled, media, sizes, 1)
-    rates["decode"] = rate(len(found), lambda: [decode(media(item)) for item in shuffled()])
+    rates["decode"] = rate(len(found), lambda: decode_all(map(media, shuffled())))
     answer(out, rates=rates, pillow=PIL.__version__)

@@ -15,9 +15,9 @@ from streaming import MDSWriter, StreamingDataset  # noqa: E402
 out, found, folder, epochs = sys.argv[1], items(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 
 
-def write() -> None:
+def write(target: Path) -> None:
     columns = {"json": "bytes", "jpg": "bytes"}
-    with MDSWriter(out=str(folder), columns=columns, hashes=["xxh3_64"], size_limit=1 << 26) as writer:
+    with MDSWriter(out=str(target), columns=columns, hashes=["xxh3_64"], size_limit=1 << 26) as writer:
         for document, jpeg in found:
             writer.write({"json": document, "jpg": jpeg})
 
@@ -33,6 +33,7 @@ kept: dict[bool, StreamingDataset] = {}
 measure(
     out,
     found,
+    folder,
     epochs,
     write=write,
     raw=lambda: iter(dataset(shuffle=False)),

@@ -12,9 +12,9 @@ from reading import items, measure
 out, found, folder, epochs = sys.argv[1], items(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 
 
-def write() -> None:
-    folder.mkdir(parents=True)
-    with webdataset.ShardWriter(f"{folder}/%05d.tar", maxsize=1 << 26, maxcount=10**9, verbose=0) as writer:
+def write(target: Path) -> None:
+    target.mkdir(parents=True)
+    with webdataset.ShardWriter(f"{target}/%05d.tar", maxsize=1 << 26, maxcount=10**9, verbose=0) as writer:
         for number, (document, jpeg) in enumerate(found):
             writer.write({"__key__": f"{number:011d}", "json": document, "jpg": jpeg})
 
@@ -26,6 +26,7 @@ def tars() -> list[str]:
 measure(
     out,
     found,
+    folder,
     epochs,
     write=write,
     raw=lambda: iter(webdataset.WebDataset(tars(), shardshuffle=False)),
