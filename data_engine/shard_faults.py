@@ -101,7 +101,7 @@ def _own_index(shard: Shard) -> tuple[list[dict[str, Any]], list[Finding]]:
     except FileNotFoundError:
         return [], []  # told of the folder
     except (pa.ArrowException, OSError) as error:
-        return [], [Finding(path.name, "", "index drift", f"cannot be read ({type(error).__name__}: {error})")]
+        return [], [_differs(path.name, f"cannot be read ({type(error).__name__}: {error})")]
 
 
 def _split_rows(shard: Shard) -> list[dict[str, Any]]:
@@ -125,36 +125,27 @@ def _sizes(shard: Shard, rows: Sequence[Row]) -> list[Finding]:
     name, size, told = shard.tar.name, shard.tar.stat().st_size, shard.entry["bytes"]
     if size < told:
         return [Finding(name, "", "truncated", f"{size:,} bytes, the manifest says {told:,}")]
-    found = []
-    if size > told:
-        found.append(Finding(name, "", "index drift", f"{size:,} bytes, the manifest says {told:,}"))
-    if rows and len(rows) != shard.entry["samples"]:
+    found = [] if size == told else [_differs(name, f"{size:,} bytes, the manifest says {told:,}")]
+    if not rows:
+        return found
+    if len(rows) != shard.entry["samples"]:
         found.append(_manifest_count(shard, len(rows)))
-    ends = [0]
-    for row in rows:
-        if row["offset"] != ends[-1]:
-            index = shards.index_of(shard.tar).name
-            return [
-                *found,
-                Finding(
-                    index,
-                    row["key"],
-                    "index drift",
-                    f"offset {row['offset']:,}, the sample before ends at {ends[-1]:,}",
-                ),
-            ]
-        ends.append(row["offset"] + row["size"])
-    if rows and size == told and ends[-1] + len(END) != size:
-        found.append(
-            Finding(name, "", "index drift", f"its index ends at {ends[-1]:,}, the tar at {size - len(END):,}")
-        )
+    ends = [0, *(row["offset"] + row["size"] for row in rows)]
+    gap = next((place for place, row in enumerate(rows) if row["offset"] != ends[place]), None)
+    if gap is not None:
+        what = f"offset {rows[gap]['offset']:,}, the sample before ends at {ends[gap]:,}"
+        found.append(_differs(shards.index_of(shard.tar).name, what, rows[gap]["key"]))
+    elif size == told != ends[-1] + len(END):
+        found.append(_differs(name, f"its index ends at {ends[-1]:,}, the tar at {size - len(END):,}"))
     return found
 
 
+def _differs(file: str, what: str, key: str = "") -> Finding:
+    return Finding(file, key, "index drift", what)
+
+
 def _manifest_count(shard: Shard, count: int) -> Finding:
-    return Finding(
-        "manifest.json", "", "index drift", f"{shard.tar.name}: {shard.entry['samples']} samples, there are {count}"
-    )
+    return _differs("manifest.json", f"{shard.tar.name}: {shard.entry['samples']} samples, there are {count}")
 
 
 def _of_tar(shard: Shard, seen: Scan, told: Sequence[Row]) -> list[Finding]:
@@ -163,18 +154,10 @@ def _of_tar(shard: Shard, seen: Scan, told: Sequence[Row]) -> list[Finding]:
     size = shard.tar.stat().st_size
     if seen.broken_at is not None:
         lost = sum(row["offset"] + row["size"] > seen.broken_at for row in told)
-        found.append(
-            Finding(
-                name,
-                "",
-                "truncated",
-                f"cannot be read from byte {seen.broken_at:,} of {size:,} on; {lost} samples are lost",
-            )
-        )
+        what = f"cannot be read from byte {seen.broken_at:,} of {size:,} on; {lost} samples are lost"
+        found.append(Finding(name, "", "truncated", what))
     elif size != shard.entry["bytes"]:
-        found.append(
-            Finding("manifest.json", "", "index drift", f"{name}: {shard.entry['bytes']:,} bytes, there are {size:,}")
-        )
+        found.append(_differs("manifest.json", f"{name}: {shard.entry['bytes']:,} bytes, there are {size:,}"))
     runs: dict[str, list[Group]] = defaultdict(list)
     highest = ""
     for group in seen.groups:
@@ -278,7 +261,7 @@ def _absent(file: str, keys: Sequence[str], truth: Mapping[str, Any], *, cut: bo
         ([key for key in truth if key not in known], "is in the tar only"),
     ):
         if wanting:
-            yield Finding(file, wanting[0], "index drift", what + _more(wanting))
+            yield _differs(file, what + _more(wanting), wanting[0])
 
 
 def _drift(file: str, rows: Iterable[tuple[str, Row]], truth: Mapping[str, Row], where: str = "") -> Iterator[Finding]:
@@ -289,7 +272,7 @@ def _drift(file: str, rows: Iterable[tuple[str, Row]], truth: Mapping[str, Row],
             if name in row and row[name] != value:
                 differing[name].append((key, f"{where}{name} {row[name]}, the sample has {value}"))
     for found in differing.values():
-        yield Finding(file, found[0][0], "index drift", found[0][1] + _more(found))
+        yield _differs(file, found[0][1] + _more(found), found[0][0])
 
 
 def _more(found: Sequence[Any]) -> str:
@@ -307,4 +290,4 @@ def _of_split(
     file, where = shard_index.path_of(shard.tar.parent, shard.split).name, f"{shard.tar.name}: "
     if keys is not None:
         return list(_drift(file, zip(keys, split, strict=True), truth, where))
-    return [] if cut else [Finding(file, "", "index drift", f"{where}{len(split)} samples, there are {len(truth)}")]
+    return [] if cut else [_differs(file, f"{where}{len(split)} samples, there are {len(truth)}")]
