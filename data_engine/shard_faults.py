@@ -46,6 +46,7 @@ FIX: dict[Fault, str] = {
 }
 Row = Mapping[str, Any]
 
+_SAID = {"id", "corpus", "modality", "task"}
 _UNSAID = ("visual_tokens", "squared_patches")
 _COUNTED = ("tokens", "pictures", "offset", "size", "xxh3", *_UNSAID)  # in both indexes under the same name
 
@@ -180,13 +181,14 @@ def _of_sample(groups: Sequence[Group]) -> Iterator[tuple[Fault, str]]:
     if len(groups) > 1:
         places = ", ".join(f"{group.offset:,}" for group in groups)
         yield "half sample", f"its members are not together: at bytes {places}"
-    members = {member.suffix: member for group in groups for member in group.members}
+    every = [member for group in groups for member in group.members]
+    members = {member.suffix: member for member in every}
+    if len(members) < len(every):
+        yield "foreign member", f"{len(every)} members, of which some have the same name"
     document = _document(members)
     if document is None:
-        yield (
-            "half sample",
-            f"no JSON to its {len(members)} members" if "json" not in members else "its JSON cannot be read",
-        )
+        what = "its JSON is not that of a sample" if "json" in members else f"no JSON to its {len(members)} members"
+        yield "half sample", what
         return
     stray = {suffix: suffix.partition(".")[0] for suffix in members if suffix != "json"}
     for number, about in enumerate(document["shown"]):
@@ -200,7 +202,7 @@ def _of_sample(groups: Sequence[Group]) -> Iterator[tuple[Fault, str]]:
 def _wanted(number: int, about: Mapping[str, Any], mine: Iterable[str]) -> set[str]:
     """The members that a medium should have; of an image the first there is."""
     if about["kind"] == "video":
-        return {f"{number}.{frame:03d}.jpg" for frame in range(len(about["times"]))}
+        return {f"{number}.{frame:03d}.jpg" for frame in range(_pictures(about))}
     return {min((suffix for suffix in mine if suffix in {f"{number}.jpg", f"{number}.png"}), default=f"{number}.jpg")}
 
 
@@ -210,11 +212,16 @@ def _document(members: Mapping[str, Member]) -> dict[str, Any] | None:
         return None
     try:
         document: dict[str, Any] = orjson.loads(members["json"].data)
-        [(about["kind"], about.get("times")) for about in document["shown"]]
-        [document[name] for name in ("id", "corpus", "modality", "task", "tokens")]
+        sum(map(_pictures, document["shown"]))  # raises for what is no medium
+        sound = document.keys() >= _SAID and isinstance(document["tokens"], dict)
+        return document if sound else None
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return None
-    return document
+
+
+def _pictures(about: Mapping[str, Any]) -> int:
+    """Frames of a clip, or the one picture of an image."""
+    return len(about["times"]) if about["kind"] == "video" else 1
 
 
 def _of_indexes(shard: Shard, seen: Scan, rows: Sequence[Row], split: Sequence[Row] | None) -> list[Finding]:
@@ -248,8 +255,7 @@ def _said(members: Mapping[str, Member], preset: str) -> dict[str, Any]:
     document = _document(members)
     if document is None:
         return {}
-    pictures = sum(len(about["times"]) if about["kind"] == "video" else 1 for about in document["shown"])
-    said = {name: document[name] for name in ("id", "corpus", "modality", "task")} | {"pictures": pictures}
+    said = {name: document[name] for name in _SAID} | {"pictures": sum(map(_pictures, document["shown"]))}
     return said | ({"tokens": document["tokens"][preset]} if preset in document["tokens"] else {})
 
 

@@ -117,9 +117,9 @@ def test_an_image_that_is_not_there(tmp_path: Path) -> None:
     assert [(one.key, one.fault, one.what) for one in lint(tmp_path)] == [(key(0), "missing member", "no 0.jpg")]
 
 
-@pytest.mark.parametrize("suffix", ["2.jpg", "0.jpg", "txt", "0.003.jpg"])
+@pytest.mark.parametrize("suffix", ["2.jpg", "0.jpg", "0.png", "txt", "0.003.jpg"])
 def test_a_foreign_member(tmp_path: Path, suffix: str) -> None:
-    """Of no medium, a second file of one, none at all, and a frame of what is no clip."""
+    """Of no medium, a second file of one, the same twice, none at all, and a frame of what is no clip."""
     planted(
         tmp_path,
         lambda told: [*told[:2], (told[2][0], tar_blocks.block(key(2), [*sample(2), (suffix, b"x")])), *told[3:]],
@@ -143,7 +143,7 @@ def test_a_member_apart_from_its_key(tmp_path: Path) -> None:
     assert told == {(TAR, key(0), "half sample"), (INDEX, key(1), "index drift"), (SPLIT, key(1), "index drift")}
 
 
-@pytest.mark.parametrize("spoilt", [b"", b"{", b"[]", b'{"shown": 3}'])
+@pytest.mark.parametrize("spoilt", [b"", b"{", b"[]", b'{"shown": 3}', b'{"shown": [{"kind": "video"}]}'])
 def test_a_sample_without_its_json(tmp_path: Path, spoilt: bytes) -> None:
     media = sample(0)[1:]
     parts = [("json", spoilt), *media] if spoilt else media
