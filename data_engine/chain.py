@@ -35,6 +35,11 @@ class Chain:
     dedup: StepResult
 
 
+def chain_of(this: Curation, corpus: Corpus) -> Chain:
+    """The steps of a corpus that are done."""
+    return Chain(*(this.run.done[f"{name}.{corpus.corpus}"] for name in ("ingest", "probe", "decide", "dedup")))
+
+
 def run_corpus(this: Curation, corpus: Corpus) -> Chain:
     read = _ingest(this, corpus)
     shown = rewrites.run_rewrites(this, corpus, read)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from data_engine import catalog, cli_mix, cli_stream
+from data_engine import catalog, cli_mix, cli_shards, cli_stream
 from data_engine.cli_output import DataOption, JsonOption, ask, console, fail, table
 from data_engine.runners.partition import RunnerName
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Curate corpora, and ask what became of every sample.", no_args_is_help=True)
 app.add_typer(cli_mix.app)
+app.add_typer(cli_shards.app)
 app.add_typer(cli_stream.app)
 
 

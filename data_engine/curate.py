@@ -13,11 +13,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from data_engine import gates, ingest, judge, making, mix, presence, rewrites, shards
-from data_engine.chain import Chain, run_corpus
+from data_engine.chain import Chain, chain_of, run_corpus
 from data_engine.curation import Curation, Progress
 from data_engine.finish import (
     corpora_counts,
     count_tokens,
+    mix_config,
     plan_mix,
     run_gate,
     tokenizer_folder,
@@ -148,10 +149,46 @@ def curate(
         raise RecipeError(str(error)) from error
     this = Curation(recipe, Run(out, announce), runner, progress)
     kept = {corpus.corpus: run_corpus(this, corpus) for corpus in recipe.corpora}
-    failed = (_to_shards if recipe.target == "shards" else _to_samples)(this, kept)
+    return _ended(this, (_to_shards if recipe.target == "shards" else _to_samples)(this, kept))
+
+
+def shard(
+    recipe: Recipe,
+    out: Path,
+    *,
+    runner: RunnerName | None = None,
+    progress: Progress = lambda name, done, total: None,
+    announce: Callable[[StepResult], None] = lambda result: None,
+) -> Outcome:
+    """What is left of a run whose samples are mixed: its shards, as `curate` writes them.
+
+    Raises RecipeError where there is no mix yet, or one of another recipe.
+    """
+    this = Curation(recipe, Run(out, announce), runner, progress)
+    this.run.reopen()
+    _require_mix(this)
+    _from_mix(this, {corpus.corpus: chain_of(this, corpus) for corpus in recipe.corpora})
+    return _ended(this, [])
+
+
+def _require_mix(this: Curation) -> None:
+    done, names = this.run.done, [f"dedup.{corpus.corpus}" for corpus in this.recipe.corpora]
+    if "mix" not in done:
+        raise RecipeError(f"{this.run.out}: its samples are not mixed yet; run `keyeforge data curate` to the end")
+    same = json.dumps(done["mix"].record["config"], sort_keys=True) == json.dumps(
+        mix_config(this.recipe), sort_keys=True, default=str
+    )
+    if not same or sorted(names) != sorted(name for name in done if name.startswith("dedup.")):
+        raise RecipeError(
+            f"{this.run.out}: its samples are mixed by another recipe (corpora, mixture, holdout or shards.samples "
+            "differ); run `keyeforge data curate` with this one"
+        )
+
+
+def _ended(this: Curation, failed: list[str]) -> Outcome:
     this.run.finish()
     summary = summarise(this, failed)
-    write_atomic(out / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False).encode())
+    write_atomic(this.run.out / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False).encode())
     return Outcome(summary, failed)
 
 
@@ -160,9 +197,14 @@ def _to_shards(this: Curation, kept: Mapping[str, Chain]) -> list[str]:
     counted = {name: count_tokens(this, name, found, tokenizer) for name, found in kept.items()}
     failed = gates.failed(run_gate(this, kept, counted).folder)
     if not failed:
-        write_shards(this, plan_mix(this, kept, counted), tokenizer)
-        publish_queues(this, kept)
+        plan_mix(this, kept, counted)
+        _from_mix(this, kept)
     return failed
+
+
+def _from_mix(this: Curation, kept: Mapping[str, Chain]) -> None:
+    write_shards(this)
+    publish_queues(this, kept)
 
 
 def _to_samples(this: Curation, kept: Mapping[str, Chain]) -> list[str]:

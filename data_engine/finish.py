@@ -5,14 +5,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from data_engine import catalog, gates, metrics, mix, rights, shards, tables, tokens
+from data_engine import catalog, gates, metrics, mix, rights, shard_target, shards, tables, tokens
 from data_engine.chain import Chain
 from data_engine.curation import Curation, row_counts
 from data_engine.making import steps_of as making_steps
-from data_engine.recipe import Corpus
+from data_engine.recipe import Corpus, Recipe
 from data_engine.runners import partition
 from data_engine.step import Counts, StepResult
 from strict_yaml import RecipeError
@@ -151,20 +152,26 @@ def plan_mix(this: Curation, kept: Mapping[str, Chain], counted: Mapping[str, St
 
     return this.run.step(
         "mix",
-        config={
-            "mixture": this.recipe.mixture.model_dump(),
-            "repeats": mix.repeats_digest(this.recipe),
-            "holdout": [corpus.holdout.model_dump() for corpus in this.recipe.corpora],
-            "shard_samples": this.recipe.shards.samples,
-        },
+        config=mix_config(this.recipe),
         inputs=[step for name, chain in kept.items() for step in (chain.dedup, counted[name])],
         code=["data_engine.mix", "data_engine.mixture", "data_engine.mixture_kernels", "data_engine.repeats"],
         build=build,
     )
 
 
-def write_shards(this: Curation, pool: StepResult, tokenizer: Path) -> StepResult:
-    recipe = this.recipe
+def mix_config(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe a mix depends on."""
+    return {
+        "mixture": recipe.mixture.model_dump(),
+        "repeats": mix.repeats_digest(recipe),
+        "holdout": [corpus.holdout.model_dump() for corpus in recipe.corpora],
+        "shard_samples": recipe.shards.samples,
+    }
+
+
+def write_shards(this: Curation) -> StepResult:
+    """The shards of what is mixed, as `DIR/shards`, and in the recipe's target if it has one. Raises TargetError."""
+    recipe, pool = this.recipe, this.run.done["mix"]
     frames = [result.table("frames") for name, result in this.run.done.items() if name.startswith("probe.")]
     inputs = [pool, *(result for name, result in this.run.done.items() if name.startswith("probe."))]
 
@@ -184,7 +191,7 @@ def write_shards(this: Curation, pool: StepResult, tokenizer: Path) -> StepResul
         files = sorted((folder / "shards").glob("*.tar"))
         about = {
             "preset": recipe.preset,
-            "tokenizer": tokenizer.parent.name if recipe.tokenizer is None else recipe.tokenizer,
+            "tokenizer": recipe.tokenizer or this.run.done["tokenizer"].folder.name,
             "mixture": mix.mixture_beside(recipe, folder / "shards").model_dump(),
         }
         shards.write_manifest(folder / "shards", files, about)
@@ -197,7 +204,7 @@ def write_shards(this: Curation, pool: StepResult, tokenizer: Path) -> StepResul
     result = this.run.step(
         "shards",
         config={
-            "shards": recipe.shards.model_dump(),
+            "shards": recipe.shards.model_dump(exclude={"target"}),
             "frames": recipe.frames.model_dump(),
             "preset": recipe.preset,
             "attribution": recipe.rights.attribution,
@@ -207,6 +214,8 @@ def write_shards(this: Curation, pool: StepResult, tokenizer: Path) -> StepResul
         build=build,
     )
     publish(result.table("shards"), this.run.out / "shards")
+    if recipe.shards.target is not None:
+        shard_target.upload(result.table("shards"), recipe.shards.target, functools.partial(this.progress, "upload"))
     return result
 
 

@@ -182,6 +182,14 @@ class RemoteFiles:
         except FileNotFoundError:
             return []
 
+    def sizes(self) -> dict[str, int]:
+        """The bytes of every file below the address, by its name."""
+        try:
+            found = self._files.find(self._base, detail=True)
+        except FileNotFoundError:
+            return {}
+        return {name.removeprefix(self._base).lstrip("/"): about["size"] for name, about in found.items()}
+
     def discard(self, name: str) -> None:
         if self.has(name):
             self._files.rm_file(f"{self._base}/{name}")

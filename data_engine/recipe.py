@@ -11,6 +11,8 @@ from data_engine.sample import MODALITIES, Modality
 from data_engine.teachers.recipe import Budget, Teacher
 from strict_yaml import Strict, parse_yaml
 
+ADDRESS = r"^[a-z][a-z0-9+]+://.+"
+
 
 class Source(Strict):
     """Where records come from. `path` is relative to the recipe's `root`; `options` are the reader's own."""
@@ -136,11 +138,14 @@ class Frames(Strict):
 class Shards(Strict):
     """Shard size in samples and, where `bytes` is given, of the file at most (a sample that is larger has one to
     itself); the longest image side kept (null: the original bytes).
+
+    `target`: an address that fsspec knows (`s3://bucket/prefix`), to which finished shards are sent as well.
     """
 
     samples: int = Field(default=1000, gt=0)
     bytes: int | None = Field(default=None, ge=4096)
     max_side: int | None = 448
+    target: str | None = Field(default=None, pattern=ADDRESS)
 
 
 class Recipe(Strict):
@@ -158,7 +163,7 @@ class Recipe(Strict):
     corpora: list[Corpus] = Field(min_length=1)
     gates: list[Gate] = Field(default_factory=list)
     rights: Rights = Rights()
-    media: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9+]+://.+")
+    media: str | None = Field(default=None, pattern=ADDRESS)
     teachers: tuple[Teacher, ...] = ()
     budget: Budget | None = None
     preset: str = "tiny"

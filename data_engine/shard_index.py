@@ -88,17 +88,22 @@ def write(path: Path, columns: dict[str, Any], sources: Sequence[Source], shards
     """Publishes the index of a split. `columns`: one array for each name of `SCHEMA`, `id` as 12 bytes each."""
     arrays = [pa.array(columns[field.name], field.type) for field in SCHEMA]
     batch = pa.record_batch(arrays, schema=SCHEMA)
-    told = {"sources": [[s.modality, s.corpus] for s in sources], "shards": list(shards), "digest": _digest(batch)}
+    digested = [batch[name].to_numpy() for name in ("source", "tokens", "xxh3")]
+    told = {
+        "sources": [[s.modality, s.corpus] for s in sources],
+        "shards": list(shards),
+        "digest": digest_of(*digested),
+    }
     schema = SCHEMA.with_metadata({name: json.dumps(value) for name, value in told.items()})
     with incoming(path) as file, pa.ipc.new_file(file, schema) as writer:
         writer.write_batch(batch.replace_schema_metadata(schema.metadata))
 
 
-def _digest(columns: pa.RecordBatch) -> int:
-    """What an order and the bytes behind it are a function of."""
+def digest_of(*columns: npt.NDArray[Any]) -> int:
+    """Over `source`, `tokens` and `xxh3`: what an order and the bytes behind it are a function of."""
     digest = xxhash.xxh3_64()
-    for name in ("source", "tokens", "xxh3"):
-        digest.update(columns[name].to_numpy().tobytes())
+    for column in columns:
+        digest.update(column.tobytes())
     return digest.intdigest()
 
 

@@ -83,6 +83,15 @@ class Run:
         self.announce(result)
         return result
 
+    def reopen(self) -> None:
+        """Takes up the steps of the latest run in the folder, ended or not, as done."""
+        index = next((file for name in (UNFINISHED, "run.json") if (file := self.out / name).exists()), None)
+        steps: dict[str, str] = json.loads(index.read_bytes())["steps"] if index else {}
+        for name, where in steps.items():
+            folder = self.out / where
+            record = json.loads((folder / "step.json").read_text())
+            self.done[name] = StepResult(name, folder.name.removeprefix(f"{name}-"), folder, record, reused=True)
+
     def finish(self) -> None:
         """From now on run.json tells where the tables of this run are; until now it told of the run before."""
         (self.out / UNFINISHED).replace(self.out / "run.json")

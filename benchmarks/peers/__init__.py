@@ -21,6 +21,7 @@ PINS = {
     "datatrove": ("datatrove[processing,io,cli]==0.10.1", "spacy==3.8.18", "jieba==0.42.1"),  # its extra lacks two
     "streaming": ("mosaicml-streaming==0.13.0", "torch==2.13.0"),
     "litdata": ("litdata==0.2.76", "torch==2.13.0"),
+    "webdataset": ("webdataset==1.0.2", "pillow==13.0.0"),
     "energon": ("megatron-energon==7.4.1", "torch==2.13.0"),
 }
 

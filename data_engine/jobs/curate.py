@@ -6,26 +6,47 @@ ray job submit -- python data_engine/jobs/curate.py RECIPE --out DIR --runner ra
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.progress import TaskID
 from rich.table import Table
 
 from data_engine.catalog import CatalogError
 from data_engine.recipe import load_recipe
 from data_engine.runners import spark
 from data_engine.runners.partition import RunnerError, RunnerName
+from data_engine.shard_target import TargetError
 from data_engine.teachers.errors import BudgetError, TeacherError
 from strict_yaml import RecipeError
+
+if TYPE_CHECKING:
+    from data_engine.curate import Outcome
+    from data_engine.step import StepResult
 
 
 def run(
     recipe: Path, out: Path, *, runner: RunnerName | None = None, root: Path | None = None, console: Console
 ) -> int:
     """Runs a recipe with progress bars and a closing table. Returns the exit code: 0, 1 (gate) or 2 (input)."""
-    from data_engine.cli_output import progress_bar
     from data_engine.curate import curate
-    from data_engine.step import StepResult
+
+    return report(curate, recipe, out, runner=runner, root=root, console=console)
+
+
+def report(
+    work: Callable[..., "Outcome"],
+    recipe: Path,
+    out: Path,
+    *,
+    runner: RunnerName | None = None,
+    root: Path | None = None,
+    console: Console,
+) -> int:
+    """Runs `curate`, or a part of it, with progress bars and a closing table. Returns the exit code."""
+    from data_engine.cli_output import progress_bar
 
     if out.exists() and not out.is_dir():
         return _refuse(f"--out {out}: is a file; give a folder, new or of an earlier run")
@@ -34,23 +55,29 @@ def run(
         if root is not None:
             loaded = loaded.model_copy(update={"root": str(root.resolve())})
         with progress_bar(console) as bar:
-            tasks: dict[str, int] = {}
+            tasks: dict[str, TaskID] = {}
 
             def progress(name: str, done: int, total: int) -> None:
-                task = tasks.setdefault(name, bar.add_task(name, total=total)) if name not in tasks else tasks[name]
-                bar.update(task, completed=done, total=total)  # type: ignore[arg-type]
+                if name not in tasks:
+                    tasks[name] = bar.add_task(name, total=total)
+                bar.update(tasks[name], completed=done, total=total)
 
-            def announce(step: StepResult) -> None:
+            def announce(step: "StepResult") -> None:
                 for task in tasks.values():
-                    bar.update(task, visible=False)  # type: ignore[arg-type]
+                    bar.update(task, visible=False)
                 state = "as before" if step.reused else f"{step.record['seconds']:.1f} s"
                 console.print(f"{step.name:<22} {state:>10}   {_counts(step)}", highlight=False, soft_wrap=True)
 
-            outcome = curate(loaded, out.resolve(), runner=runner, progress=progress, announce=announce)
-    except (RecipeError, CatalogError, RunnerError, TeacherError, BudgetError) as error:
+            outcome = work(loaded, out.resolve(), runner=runner, progress=progress, announce=announce)
+    except (RecipeError, CatalogError, RunnerError, TeacherError, BudgetError, TargetError) as error:
         # What is wrong within the recipe names its field only: the file goes before it.
-        named = f"{recipe}: " if str(error).startswith(("corpora.", "gates.")) else ""
+        named = f"{recipe}: " if str(error).startswith(("corpora.", "gates.", "shards.")) else ""
         return _refuse(f"{named}{error}")
+    _show(outcome, console)
+    return 1 if outcome.failed else 0
+
+
+def _show(outcome: "Outcome", console: Console) -> None:
     columns = ("ingested", "kept", "dropped", "rerouted", "quarantined", "rewritten")
     table = Table("corpus", *columns)
     for name, counts in outcome.summary["corpora"].items():
@@ -58,7 +85,6 @@ def run(
     console.print(table)
     for line in outcome.failed:
         Console(stderr=True).print(line, style="red", soft_wrap=True, highlight=False)
-    return 1 if outcome.failed else 0
 
 
 def _refuse(message: str) -> int:
@@ -67,7 +93,7 @@ def _refuse(message: str) -> int:
     return 2
 
 
-def _counts(step: "StepResult") -> str:  # type: ignore[name-defined]  # noqa: F821
+def _counts(step: "StepResult") -> str:
     return ", ".join(f"{name.removeprefix('samples_')} {count}" for name, count in step.record["counts"].items())
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from data_engine import catalog, ingest, tables
 from data_engine.curate import curate
@@ -18,23 +17,14 @@ from data_engine.sample import from_table
 from data_engine.selector import Selector
 from strict_yaml import RecipeError
 from tests import small_corpora as small
+from tests.data_engine import object_store
 from tests.data_engine.sources.helpers import png
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """An S3 server on this machine and a bucket in it, found through the environment as anywhere else."""
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        boto3.client("s3").create_bucket(Bucket="media")
-        yield "media"
-    server.stop()
+    with object_store.bucket("media") as name:
+        yield name
 
 
 @pytest.fixture(params=["folder", "s3", "s3 as a path"])
