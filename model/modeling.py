@@ -132,7 +132,7 @@ class KeyeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
         embeds = self.get_input_embeddings()(input_ids)
         is_visual = self.is_visual(input_ids)
         if visual_embeds is None:
-            grids = torch.empty(0, 3) if pixel_values is None or grid_thw is None else grid_thw
+            grids = torch.empty(0, 3, dtype=torch.int64) if pixel_values is None or grid_thw is None else grid_thw
             split_grids(is_visual.sum(dim=1).tolist(), grids.cpu().numpy(), self.mlp_AR.merge)
             if pixel_values is None or len(grids) == 0:
                 return embeds + self._nothing_shown() if self.training else embeds  # type: ignore[no-any-return]
@@ -149,7 +149,7 @@ class KeyeForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
         `attention_mask` [B, L] marks padding. Raises ValueError as `embed` does.
         """
         real = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        grids = torch.empty(0, 3) if grid_thw is None else grid_thw
+        grids = torch.empty(0, 3, dtype=torch.int64) if grid_thw is None else grid_thw
         is_visual, is_real = self.is_visual(input_ids).cpu().numpy(), real.bool().cpu().numpy()
         found, deltas = batch_position_ids(is_visual, is_real, grids.cpu().numpy(), self.mlp_AR.merge)
         device = input_ids.device

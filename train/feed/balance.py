@@ -116,11 +116,12 @@ def _exchange(costs, ranks, loads, equal_counts):  # type: ignore[no-untyped-def
     """Exchanges, and where counts may differ moves, each between the rank with most and the one that it helps most."""
     best = max(costs.sum() / len(loads), costs.max() if len(costs) else 0.0)
     for _ in range(EXCHANGES):
-        top = np.argmax(loads)
+        top = int(np.argmax(loads))
         if loads[top] <= best * (1 + CLOSE):
             return
         lowest, give, take, to = loads[top] * (1 - 1e-12), -1, -1, -1
-        for rank in np.argsort(loads, kind="mergesort"):
+        for place in np.argsort(loads, kind="mergesort"):
+            rank = int(place)
             if rank != top and loads[rank] < lowest and lowest > best * (1 + CLOSE):
                 larger, first, second = _between(costs, ranks, loads, top, rank, equal_counts)
                 if larger < lowest:
@@ -140,12 +141,12 @@ def _exchange(costs, ranks, loads, equal_counts):  # type: ignore[no-untyped-def
 def _between(costs, ranks, loads, top, rank, equal_counts):  # type: ignore[no-untyped-def]
     """What to give to `rank`, and take for it (-1: nothing), so that the larger of the two loads is least."""
     mine, others = np.flatnonzero(ranks == top), np.flatnonzero(ranks == rank)
-    lowest, give, take = np.inf, -1, -1
+    lowest, give, take = np.inf, mine[0], np.int64(-1)
     for first in mine:
         if not equal_counts:
             larger = max(loads[top] - costs[first], loads[rank] + costs[first])
             if larger < lowest:
-                lowest, give, take = larger, first, -1
+                lowest, give, take = larger, first, np.int64(-1)
         for second in others:
             step = costs[first] - costs[second]
             larger = max(loads[top] - step, loads[rank] + step)
