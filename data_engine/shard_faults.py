@@ -23,6 +23,7 @@ from data_engine.tar_blocks import END
 
 Fault = Literal[
     "unordered keys",
+    "duplicate key",
     "half sample",
     "bad checksum",
     "missing member",
@@ -35,6 +36,7 @@ Fault = Literal[
 AGAIN = "delete the step's folder and run `keyeforge data shard` again"
 FIX: dict[Fault, str] = {
     "unordered keys": f"readers that seek by key go wrong: {AGAIN}",
+    "duplicate key": f"energon refuses such a data set: {AGAIN}",
     "half sample": f"readers of tars make two samples of it: {AGAIN}",
     "bad checksum": f"its bytes changed since they were written: copy the shard again, or {AGAIN}",
     "missing member": AGAIN,

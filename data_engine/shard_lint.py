@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from data_engine import shard_index, shards
 from data_engine.media import INCOMING
@@ -39,7 +40,7 @@ def lint(
         found += more
         if progress is not None:
             progress(number, len(todo))
-    return sorted(found, key=lambda one: (one.file, one.key))
+    return sorted([*found, *_twice([shard.tar for shard in todo])], key=lambda one: (one.file, one.key))
 
 
 def _manifest(path: Path) -> dict[str, Any]:
@@ -59,6 +60,40 @@ def _each(work: Callable[[Shard], list[Finding]], todo: Sequence[Shard], process
         return
     with ProcessPoolExecutor(min(processes, len(todo)), mp_context=get_context("spawn")) as pool:
         yield from pool.map(work, todo)
+
+
+def _twice(tars: Sequence[Path]) -> Iterator[Finding]:
+    """Keys that two shards have, one finding a shard. By their indexes: only where keys overlap are they read."""
+    spans = sorted((span, tar) for tar in tars if (span := _span(shards.index_of(tar))))
+    known: dict[str, str] = {}
+    highest, before = "", list[Path]()
+    for (first, last), tar in spans:
+        if first > highest:
+            known, before = {}, []
+        for other in before:
+            known |= dict.fromkeys(_keys(other), other.name)
+        before = [tar]
+        common = [key for key in (_keys(tar) if known else ()) if key in known]
+        if common:
+            more = f" (and {len(common) - 1:,} more)" if len(common) > 1 else ""
+            yield Finding(tar.name, common[0], "duplicate key", f"{known[common[0]]} has it, too{more}")
+        highest = max(highest, last)
+
+
+def _span(index: Path) -> tuple[str, str] | None:
+    """The lowest and the highest key of a shard, by the footer of its index; None for one without rows."""
+    try:
+        footer = pq.read_metadata(index)
+    except (pa.ArrowException, OSError):
+        return None  # told of the shard
+    place = footer.schema.names.index("key")
+    told = [footer.row_group(group).column(place).statistics for group in range(footer.num_row_groups)]
+    return (min(one.min for one in told), max(one.max for one in told)) if told and footer.num_rows else None
+
+
+def _keys(tar: Path) -> list[str]:
+    keys: list[str] = pq.read_table(shards.index_of(tar), columns=["key"])["key"].to_pylist()
+    return keys
 
 
 def _of_folder(folder: Path, about: Mapping[str, Any]) -> tuple[list[Finding], set[str]]:

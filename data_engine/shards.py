@@ -1,9 +1,9 @@
 """Plain WebDataset tars, each with an index written while writing.
 
-A sample is a run of members that share a key: `<key>.json` (the sample, its tokens, its media's layout),
-then its media in order of appearance: `<key>.<n>.<ext>` for an image, `<key>.<n>.<frame>.jpg` for the
-frames of a clip. The same rows give the same bytes. The index knows each sample's byte range and checksum,
-so that a reader can start anywhere without a pass over the data.
+A sample is a run of members that share a key, which no other sample of the run has: `<key>.json` (the sample, its
+tokens, its media's layout), then its media in order of appearance: `<key>.<n>.<ext>` for an image,
+`<key>.<n>.<frame>.jpg` for the frames of a clip. The same rows give the same bytes. The index knows each sample's byte
+range and checksum, so that a reader can start anywhere without a pass over the data.
 """
 
 import dataclasses
@@ -71,7 +71,7 @@ def shard_partition(table: pa.Table, *, layout: Layout, folder: Path) -> dict[st
     """
     rows = table.to_pylist()
     split, shard = rows[0]["split"], rows[0]["shard"]
-    packed = (pack(f"{shard:05d}{number:06d}", row, layout) for number, row in enumerate(rows))
+    packed = (pack(f"{split}-{shard:05d}-{number:06d}", row, layout) for number, row in enumerate(rows))
     indexes = []
     for part, group in itertools.groupby(packed, _part_of(layout.max_bytes)):
         path = folder / f"{split}-{shard:05d}{f'_{part:05d}' if part else ''}.tar"

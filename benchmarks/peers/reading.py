@@ -4,6 +4,7 @@ import gc
 import io
 import pickle
 import shutil
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from clock import answer, cpu_seconds
 from PIL import Image
 
 WRITES = 3
+TURNS = 3  # of decoding what is read, and what is in memory
 Item = tuple[bytes, bytes]
 """The JSON of a sample, and its JPEG."""
 
@@ -78,5 +80,16 @@ def measure(
     read(raw, media, sizes, 1)
     rates["raw"] = rate(len(found) * epochs, lambda: read(raw, media, sizes, epochs))
     read(shuffled, media, sizes, 1)
-    rates["decode"] = rate(len(found), lambda: decode_all(map(media, shuffled())))
+    turns = [
+        (
+            rate(len(found), lambda: decode_all(map(media, shuffled()))),
+            rate(len(found), lambda: decode_all(jpeg for _, jpeg in found)),
+        )
+        for _ in range(TURNS)
+    ]
+    for column, side in (("decode", 0), ("decoder", 1)):
+        rates[column] = {kind: statistics.median(turn[side][kind] for turn in turns) for kind in ("cpu", "wall")}
+    rates["of decoder"] = {
+        kind: statistics.median(read[kind] / memory[kind] for read, memory in turns) for kind in ("cpu", "wall")
+    }
     answer(out, rates=rates, pillow=PIL.__version__)

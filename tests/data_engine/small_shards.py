@@ -51,7 +51,7 @@ def write(
     """Three shards of eight samples with their manifest; `change` may alter what goes into one. Returns the folder."""
     files = []
     for number, name in enumerate(("train-00000.tar", "train-00001.tar", "heldout-00000.tar")):
-        told = [packed(f"{number:05d}{place:06d}", sample(10 * number + place)) for place in range(8)]
+        told = [packed(f"{name[:-4]}-{place:06d}", sample(10 * number + place)) for place in range(8)]
         shards.write_shard(folder / name, change(name, told))
         files.append(folder / name)
     shards.write_manifest(

@@ -32,7 +32,7 @@ def row(folder: Path, number: int) -> dict[str, Any]:
 
 
 def key(number: int) -> str:
-    return f"00000{number:06d}"
+    return f"train-00000-{number:06d}"
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -101,6 +101,18 @@ def planted(folder: Path, change: Callable[[list[shards.Packed]], list[shards.Pa
 def test_unordered_keys(tmp_path: Path) -> None:
     planted(tmp_path, lambda told: [*told[:3], told[4], told[3], *told[5:]])
     assert found(tmp_path) == {(TAR, key(3), "unordered keys")}
+
+
+def test_keys_that_two_shards_have(tmp_path: Path) -> None:
+    def held(name: str, told: list[shards.Packed]) -> list[shards.Packed]:
+        """The held-out shard begins with three keys of the first shard."""
+        if name != "heldout-00000.tar":
+            return told
+        return [packed(key(n if n < 3 else 100 + n), sample(20 + n)) for n in range(8)]
+
+    (one,) = lint(write(tmp_path, held))
+    assert (one.file, one.key, one.fault) == ("heldout-00000.tar", key(0), "duplicate key")
+    assert one.what == "train-00000.tar has it, too (and 2 more)" and found(tmp_path, quick=True) == found(tmp_path)
 
 
 def test_a_frame_that_is_not_there(tmp_path: Path) -> None:
