@@ -21,7 +21,7 @@ def test_terms_sum_to_the_models_arithmetic(length: int, grids: list[tuple[int, 
 
 
 def test_linear_terms_are_what_torch_counts() -> None:
-    """Of one image alone through tower and projector: attention is left out by both, as SDPA on a CPU is not counted."""
+    """Of one image through tower and projector, with its attention or, where torch does not count that, without."""
     config = config_of("tiny", image_token_id=5, video_token_id=6)
     model = KeyeForConditionalGeneration(config).eval()
     rows, columns = 8, 12
@@ -29,10 +29,8 @@ def test_linear_terms_are_what_torch_counts() -> None:
         model.visual_features(torch.rand(rows * columns, 3, 14, 14), torch.tensor([[1, rows, columns]]))
     vision, attention, projector, *_ = cost.terms(config, [0], [rows * columns // 4], [(rows * columns) ** 2])[0]
     counted = counter.get_total_flops()
-    assert counted in (
-        pytest.approx(vision + projector, rel=0.01),
-        pytest.approx(vision + attention + projector, rel=0.01),
-    )
+    whole = vision + projector, vision + attention + projector
+    assert any(counted == pytest.approx(flops, rel=0.01) for flops in whole)
 
 
 def planted(steps: int, noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
