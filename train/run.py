@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from rich.console import Console
 
@@ -22,6 +24,7 @@ from train import heldout, record
 from train.checkpoint import checkpoints, discard_partial, keep_latest, read_state, sync
 from train.consumed import Consumed, audit, proof, rewind
 from train.engine import Engine, Processes, start_processes
+from train.feed import cost
 from train.feed.batches import Batch, Cursor, Feed, heldout_numbers
 from train.feed.packing import Limits
 from train.feed.topology import Coordinates, Layout, deliver, open_route
@@ -51,7 +54,7 @@ def train(stage: Stage, data: Path, *, fresh: bool = False, console: Console | N
     begun = start(stage, data)
     stream = open_stream(stage, data, "train")
     layout = Layout(data=processes.world_size)
-    feed = open_feed(stage, stream, begun, layout, layout.coordinates(processes.rank))
+    feed = open_feed(stage, stream, begun, data, layout, layout.coordinates(processes.rank))
     engine = Engine(begun.model, stage, processes)
     frozen = engine.checksums(stage.frozen)
     step, cursor = 0, Cursor()
@@ -137,14 +140,27 @@ def open_stream(stage: Stage, data: Path, split: str) -> Stream:
     return Stream(data / chosen.manifest, stage.seed, mixture=mixture, corpora=chosen.corpora, split=split)
 
 
-def open_feed(stage: Stage, stream: Stream, begun: Start, layout: Layout, mine: Coordinates) -> Feed:
+def open_feed(stage: Stage, stream: Stream, begun: Start, data: Path, layout: Layout, mine: Coordinates) -> Feed:
     """The stage's batches, of which this process's data-parallel rank gets its part."""
     limits = Limits(stage.context, stage.packing.max_pictures, stage.packing.max_patches)
     return Feed(
         *(stream, begun.processor, stage.rows, limits, mine.data, layout.data),
         look_ahead=stage.packing.look_ahead,
+        costs=costs(stage, stream, begun, data),
         max_failures=stage.data.max_failures,
     )
+
+
+def costs(stage: Stage, stream: Stream, begun: Start, data: Path) -> npt.NDArray[np.float64]:
+    """What each sample of the index costs: seconds, by a fitted model, or FLOPs. Raises StageError for no model."""
+    index = stream.index
+    found = cost.terms(begun.model.config, index.tokens, index.visual_tokens, index.squared_patches)
+    if stage.data.cost is None:
+        return np.asarray(found.sum(axis=1))
+    try:
+        return cost.CostModel.load(data / stage.data.cost).seconds(found)
+    except ValueError as error:
+        raise StageError(f"{stage.stage}: data.cost: {error}") from error
 
 
 def open_records(stage: Stage, folder: Path, cursor: Cursor, processes: Processes) -> Consumed:

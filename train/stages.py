@@ -52,7 +52,8 @@ class Data(Strict):
     `repeats`: a table of how often each sample comes (`data_engine.repeats`).
     `workers` I/O servers (0: the trainer itself) read and encode, as processes or Ray actors; one that is at a batch
     for `timeout` seconds is replaced. `max_failures` unreadable samples in a row are left out, on record. `ledger`
-    keeps which sample was consumed at which place.
+    keeps which sample was consumed at which place. `cost`: a cost model that `keyeforge train cost` fitted, by which
+    rows are dealt to ranks (null: by FLOPs).
     """
 
     manifest: str = "shards/manifest.json"
@@ -65,6 +66,7 @@ class Data(Strict):
     timeout: float = Field(default=120.0, gt=0)
     max_failures: int = Field(default=0, ge=0)
     ledger: bool = False
+    cost: str | None = None
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> Self:
