@@ -69,11 +69,14 @@ class Schedule:
         """Goes through the epoch once, remembers places on the way, and returns how many there are."""
         place, out, length = _copy(self._plan), np.empty(EVERY, np.int32), 0
         while (count := advance(*place, out)) == EVERY:
-            length += count
+            length += int(count)
             self._places.append(_copy(place))
-        length += count
-        free = self.mixture.when_out == "stop" or self.mixture.epoch_tokens is not None
-        return self._best_end(length) if free else length
+        length += int(count)
+        if self.mixture.when_out != "stop" and int(place.groups["cum"].sum()) < (
+            self.mixture.epoch_tokens or UNLIMITED
+        ):
+            return length
+        return self._best_end(length)
 
     def _best_end(self, length: int) -> int:
         """The last of those places, among the last few, where the worst error of a share is smallest."""
@@ -166,7 +169,9 @@ def _plan(pool: Pool, mixture: Mixture, names: Sequence[Modality], seed: int, ep
         [source for source in np.argsort(group, kind="stable") if group[source] >= 0 and slots[source]], int
     )
     chosen = [pool.sources[source] for source in used]
-    _require(mixture, names, chosen)
+    _require(mixture, names, chosen, pool.sources)
+    if len(empty := used[tokens[used] == 0]):
+        raise ValueError(f"mixture: the samples of {pool.sources[empty[0]].corpus!r} have no tokens; count them first")
     sources, groups = np.zeros(len(used), SOURCE), np.zeros(len(names), GROUP)
     sources["slots"] = slots[used]
     sources["first"] = np.cumsum(slots[used]) - slots[used]
@@ -210,14 +215,14 @@ def _key(seed: int, epoch: int, source: Source) -> int:
     return xxhash.xxh3_64_intdigest(f"{seed}/{epoch}/{source.modality}/{source.corpus}".encode())
 
 
-def _require(mixture: Mixture, names: Sequence[Modality], used: Sequence[Source]) -> None:
+def _require(mixture: Mixture, names: Sequence[Modality], used: Sequence[Source], sources: Sequence[Source]) -> None:
     """Raises ValueError for a modality without samples, and for weights that the sources do not bear out."""
     for name in names:
         if not any(source.modality == name for source in used):
             raise ValueError(f"mixture: no {name} sample to mix; drop its share or add a source")
-    known = {source.corpus for source in used}
+    known = {source.corpus for source in sources}
     if unknown := sorted(set(mixture.weights) - known):
-        raise ValueError(f"mixture.weights: no corpus {unknown[0]!r} takes part; there are: {', '.join(sorted(known))}")
+        raise ValueError(f"mixture.weights: no corpus {unknown[0]!r}; there are: {', '.join(sorted(known))}")
     for name in names:
         mine = [source.corpus for source in used if source.modality == name]
         without = [corpus for corpus in mine if corpus not in mixture.weights]
@@ -235,7 +240,7 @@ def _inner(tokens: Floats, weights: Floats, supply: Floats, spans: Ints, *, stop
         shares = weights[mine] if weights[mine].any() else tokens[mine]
         part, end = fluid([(np.inf, shares)], supply[mine], stop=stop)
         parts.append(part)
-        ends.append(end)
+        ends.append(end if stop else supply[mine].sum())  # exact: a modality is out with its last sample
     corners = np.array([part.starts.shape[1] for part in parts], np.int64)
     starts = np.zeros((len(parts), corners.max()))
     served, rates = np.zeros((len(tokens), corners.max())), np.zeros((len(tokens), corners.max()))
@@ -277,6 +282,7 @@ def _fluid(starts: list[float], served: list[Floats], rates: list[Floats]) -> Fl
 
 
 def _when_all_came(outer: Fluid, inner: Fluid, tokens: Floats, spans: Ints) -> float:
-    """When the fluid has passed once over every source, none of which runs out."""
+    """When the fluid has passed once over every source that it passes over at all; none runs out."""
     needed = [float((tokens[a:b] / inner.rates[a:b, 0]).max()) for a, b in pairwise(spans.tolist())]
-    return float(max(when(outer, 0, group, cum) for group, cum in enumerate(needed)))
+    ends = [float(when(outer, 0, group, cum)) for group, cum in enumerate(needed)]
+    return max(end for end in ends if end < np.inf)  # one without a share in the end may never come round

@@ -152,12 +152,12 @@ def group_members(source, tokens, repeats, places, members):  # type: ignore[no-
 
 @LOOP
 def when(fluid, group, class_, tokens):  # type: ignore[no-untyped-def]
-    """When the fluid has served a class so many tokens."""
+    """When the fluid has served a class so many tokens; inf: never."""
     corner, last = 0, fluid.corners[group] - 1
     while corner < last and tokens > fluid.served[class_, corner + 1]:
         corner += 1
-    rate, start = fluid.rates[class_, corner], fluid.starts[group, corner]
-    return start + (tokens - fluid.served[class_, corner]) / rate if rate > 0 else start
+    rate, start, more = fluid.rates[class_, corner], fluid.starts[group, corner], tokens - fluid.served[class_, corner]
+    return start + more / rate if rate > 0 else np.inf if more > 0 else start
 
 
 @LOOP
@@ -168,9 +168,9 @@ def _enter(classes, number, fluid, group, corner):  # type: ignore[no-untyped-de
         corner += 1
     rate = fluid.rates[number, corner]
     one.corner, one.start, one.served = corner, fluid.starts[group, corner], fluid.served[number, corner]
-    one.pace = 1 / rate if rate > 0 else 0.0  # 0: it has run out, and what is over by rounding is due at once
+    one.pace = 1 / rate if rate > 0 else np.inf  # no share from here on
     one.until = fluid.served[number, corner + 1] if corner < last else np.inf
-    one.end = one.start + (one.cum - one.served) * one.pace
+    one.end = one.start + (one.cum - one.served) * one.pace if rate > 0 else np.inf
 
 
 @LOOP
@@ -186,7 +186,10 @@ def _due(classes, number, tokens, fluid, group):  # type: ignore[no-untyped-def]
 
 @LOOP
 def _soonest(classes, first, last, now):  # type: ignore[no-untyped-def]
-    """Which head to serve: of those that may begin the one that ends first, else the one to begin first; or -1."""
+    """Which head to serve: of those that may begin the one that ends first, else the one to begin first; or -1.
+
+    One that the fluid never comes to is never served.
+    """
     chosen, waiting = -1, -1
     end, begin = np.inf, np.inf
     for number in range(first, last):
@@ -196,7 +199,7 @@ def _soonest(classes, first, last, now):  # type: ignore[no-untyped-def]
         if one.begin <= now:
             if one.end < end or chosen < 0:
                 chosen, end = number, one.end
-        elif one.begin < begin or waiting < 0:
+        elif one.begin < begin:
             waiting, begin = number, one.begin
     return chosen if chosen >= 0 else waiting
 

@@ -57,7 +57,7 @@ def test_mix_plans_what_the_run_has_and_others(small_run: Path, tmp_path: Path) 
     assert pq.read_table(data / "mix/plan.parquet")["id"].to_pylist().count(train[0]) == 7
 
     recipe.write_text(yaml.safe_dump({**written, "mixture": {"shares": {"image": 1.0}, "weights": {"stamp": 1}}}))
-    assert "recipe.yaml: mixture.weights: no corpus 'stamp' takes part" in call("mix", recipe, "--out", data, code=2)
+    assert "recipe.yaml: mixture.weights: no corpus 'stamp'" in call("mix", recipe, "--out", data, code=2)
     assert "no run here" in call("mix", recipe, "--out", tmp_path, code=2)
 
 

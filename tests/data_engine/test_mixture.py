@@ -16,7 +16,7 @@ from scipy.stats import chisquare
 from xxhash import xxh3_64_hexdigest
 
 from data_engine import repeats
-from data_engine.mixture import Pool, Schedule, achieved, fluid
+from data_engine.mixture import TAIL, Pool, Schedule, achieved, fluid
 from data_engine.mixture_kernels import fill_permutation
 from data_engine.recipe import Mixture
 from data_engine.shard_index import Source, binary_ids
@@ -40,8 +40,10 @@ def mixture(**changes: Any) -> Mixture:
     return Mixture.model_validate({"shares": SHARES, **changes})
 
 
-shares = st.lists(st.integers(1, 20), min_size=3, max_size=3).map(
-    lambda parts: dict(zip(SHARES, (part / sum(parts) for part in parts), strict=True))
+shares = (
+    st.lists(st.integers(0, 20), min_size=3, max_size=3)
+    .filter(any)
+    .map(lambda parts: dict(zip(SHARES, (part / sum(parts) for part in parts), strict=True)))
 )
 mixtures = st.builds(
     mixture,
@@ -69,18 +71,26 @@ def fluid_of(pieces: list[dict[str, Any]], name: str, total: float) -> float:
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 10_000), spread=st.floats(0.0, 2.0), chosen=mixtures, repeated=st.booleans())
 def test_shares_hold_at_every_place(seed: int, spread: float, chosen: Mixture, repeated: bool) -> None:
-    """Never further from the integral of its share than the largest sample so far, whatever ends or runs out."""
+    """Never further from the integral of its share than the largest sample so far, or the one it has next."""
     mixed = pool(seed, spread=spread, repeated=repeated)
     schedule = Schedule(mixed, chosen, seed=seed, epoch=0)
     order = schedule.order()
     tokens, names = mixed.tokens[order].astype(float), modality(mixed, order)
     totals, largest = np.cumsum(tokens), np.maximum.accumulate(tokens)
     pieces = schedule.pieces()
-    for name in SHARES:
+    for name in schedule.names:
         had = np.cumsum(np.where(names == name, tokens, 0))
         wanted = np.array([fluid_of(pieces, name, total) for total in totals])
-        assert (np.abs(had - wanted) <= largest + len(pieces)).all()  # `pieces` are told in whole tokens
+        bound = np.maximum(largest, next_of(mixed, order, name)) + len(pieces)  # `pieces` are told in whole tokens
+        assert (np.abs(had - wanted) <= bound).all()
         assert np.allclose(schedule.targets(totals)[:, schedule.names.index(name)], wanted, atol=len(pieces))
+
+
+def next_of(mixed: Pool, order: np.ndarray, name: str) -> np.ndarray:
+    """Tokens of a modality's next sample after each place; after its last, those of its largest."""
+    mine = np.flatnonzero(modality(mixed, order) == name)
+    largest = mixed.tokens[modality(mixed, np.arange(len(mixed.tokens))) == name].max()
+    return np.append(mixed.tokens[order[mine]], largest)[np.searchsorted(mine, np.arange(len(order)), side="right")]
 
 
 @settings(max_examples=100, deadline=None)
@@ -111,7 +121,10 @@ def by_the_rule(schedule: Schedule, count: int) -> list[int]:
         while corner < last and (tokens > served[corner + 1] or (more and tokens >= served[corner + 1])):
             corner += 1
         rate = flow.rates[number, corner]
-        return float(flow.starts[group, corner] + (tokens - served[corner]) * (1 / rate if rate > 0 else 0.0))
+        left = tokens - served[corner]
+        if rate == 0:
+            return float("inf") if left > 0 or more else float(flow.starts[group, corner])
+        return float(flow.starts[group, corner] + left * (1 / rate))
 
     def best(heads: dict[int, tuple[float, float]], now: int) -> int:
         may = {name: end for name, (begin, end) in heads.items() if begin <= now}
@@ -254,6 +267,40 @@ def test_phases_come_first_and_one_may_lack_a_modality() -> None:
     assert achieved(mixed, later)["video"] == pytest.approx(0.24, abs=3 * largest / mixed.tokens[later].sum())
 
 
+@pytest.mark.parametrize("when_out", ["stop", "renormalise", "repeat"])
+def test_a_share_that_ends_with_its_phase_ends(when_out: str) -> None:
+    mixed = pool(4, count=5_000)
+    first = {"tokens": 30_000, "shares": {"text": 0.5, "image": 0.5}}
+    chosen = mixture(shares={"image": 1.0}, phases=[first], when_out=when_out)
+    order = Schedule(mixed, chosen, seed=0, epoch=0).order()
+    text = modality(mixed, order) == "text"
+    largest = int(mixed.tokens.max())
+    assert abs(mixed.tokens[order[text]].sum() - 15_000) < largest
+    left_out = set(np.flatnonzero(mixed.source < 2).tolist()) - set(order[~text].tolist())
+    assert len(left_out) <= (TAIL + 2 if when_out == "stop" else 0)  # `stop` looks back for the best end
+
+
+def test_an_epoch_that_has_fewer_tokens_than_asked_for_loses_none() -> None:
+    for seed in range(100):
+        mixed = pool(seed, count=60)
+        chosen = mixture(when_out="renormalise", epoch_tokens=10**9)
+        assert sorted(Schedule(mixed, chosen, seed=seed, epoch=0).order().tolist()) == list(range(60))
+
+
+def test_weights_of_corpora_left_out_do_no_harm() -> None:
+    mixed = pool(1)
+    narrowed = Pool(mixed.sources, mixed.source, mixed.tokens, np.isin(mixed.source, [0, 2, 3]).astype(np.uint8))
+    order = Schedule(narrowed, mixture(weights={"faces": 1, "stamps": 3}), seed=0, epoch=0).order()
+    assert set(mixed.source[order].tolist()) == {0, 2, 3}
+    with pytest.raises(ValueError, match="samples of 'faces' have no tokens"):
+        Schedule(
+            Pool(mixed.sources, mixed.source, np.where(mixed.source, mixed.tokens, 0).astype(np.int32)),
+            mixture(),
+            seed=0,
+            epoch=0,
+        )
+
+
 def test_what_runs_out_leaves_its_share_in_proportion() -> None:
     """Closed form: of 100, 200 and 1000 at shares of 1/2, 1/4, 1/4 the first is out at 200, the second at 500."""
     flow, end = fluid([(np.inf, np.array([0.5, 0.25, 0.25]))], np.array([100.0, 200.0, 1000.0]), stop=False)
@@ -269,7 +316,7 @@ def test_wrong_mixtures_say_what_is_wrong() -> None:
     without = Pool(mixed.sources, np.minimum(mixed.source, 2).astype(np.uint16), mixed.tokens)
     with pytest.raises(ValueError, match="no video sample to mix; drop its share or add a source"):
         Schedule(without, mixture(), seed=0, epoch=0)
-    with pytest.raises(ValueError, match="no corpus 'stamp' takes part; there are: books, faces"):
+    with pytest.raises(ValueError, match="no corpus 'stamp'; there are: books, faces"):
         Schedule(mixed, mixture(weights={"stamp": 1.0}), seed=0, epoch=0)
     with pytest.raises(ValueError, match="'stamps' has none and other image corpora have"):
         Schedule(mixed, mixture(weights={"faces": 1.0}), seed=0, epoch=0)
