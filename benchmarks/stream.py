@@ -108,7 +108,7 @@ def side(out: str, manifest: str, place: str) -> None:
     next(items)
     wall, cpu = time.perf_counter() - began, cpu_seconds() - spent
     found = {"wall": wall, "cpu": cpu, "opened": opened, "peak": peak()}
-    found |= {"state": len(json.dumps(stream.state_dict())), "places": len(stream)}
+    found |= {"state": len(json.dumps(stream.state_dict())), "places": len(stream), "indexed": len(stream.index)}
     found["index"] = shard_index.path_of(Path(manifest).parent, "train").stat().st_size
     Path(out).write_text(json.dumps(found))
 
@@ -160,13 +160,22 @@ def index_curve(folder: Path, samples: int) -> list[dict[str, Any]]:
         middle = {place: statistics.median(run["wall"] for run in found) for place, found in runs.items()}
         opened = statistics.median(run["opened"] for run in runs["first"])
         one = runs["last"][0]
-        rows.append({"samples": count, "bytes": one["index"], "open": opened, **middle, "peak": one["peak"]})
+        rows.append(
+            {
+                "samples": count,
+                "bytes": one["index"],
+                "indexed": one["indexed"],
+                "open": opened,
+                **middle,
+                "peak": one["peak"],
+            }
+        )
     rows.append(drawn_on(rows))
     columns = ("samples", "index, bytes", "a sample", "open, ms", "first, s", "last, s", "peak, MB")
     print("\n" + "".join(f"{name:>14}" for name in columns))
     for row in rows:
         print(
-            f"{row['samples']:>14,}{row['bytes']:>14,.0f}{row['bytes'] / row['samples']:>14.1f}"
+            f"{row['samples']:>14,}{row['bytes']:>14,.0f}{row['bytes'] / row['indexed']:>14.1f}"
             f"{row['open'] * 1e3:>14.2f}{row['first']:>14.3f}{row['last']:>14.3f}{row['peak'] / 1e6:>14.0f}"
         )
     plot(rows)

@@ -39,7 +39,7 @@ def demo(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="The run's folder; what is done already is not done again.")] = OUT,
 ) -> None:
-    """Fetches corpora, curates, gates, mixes and shards them, trains four stages, evaluates, merges, and reports.
+    """Fetches, curates, gates, mixes, shards and lints corpora, trains four stages, evaluates, merges, and reports.
 
     Ends with DIR/summary.json and DIR/report/index.html. Exit code 1: a gate failed.
     """
@@ -103,7 +103,10 @@ def run(out: Path) -> int:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "recipe.yaml"
     write_if_changed(path, yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False))
-    parts = [("curate", ["keyeforge", "data", "curate", str(path), "--out", str(out)])]
+    parts = [
+        ("curate", ["keyeforge", "data", "curate", str(path), "--out", str(out)]),
+        ("lint", ["keyeforge", "data", "lint", str(out / "shards")]),
+    ]
     stages = [stage for stage in STAGES if stage != "sft" or _names(recipe, "easy_vqa")]
     parts += [(stage, _train(stage, out)) for stage in stages]
     if "sft" in stages:

@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from train import stages
 from train.cli import app
+from train.feed.cost import CostModel
 from train.record import read_rows
 
 RECIPES = Path(stages.__file__).parent / "recipes" / "demo"
@@ -27,6 +28,22 @@ def test_options_and_overrides_mix_in_any_order(keyeforge: typer.Typer, run_fold
     assert result.exit_code == 0, result.output
     assert len(read_rows(run_folder / "train" / "warmup" / "metrics.jsonl")) == 1
     assert "heldout_loss" in result.output
+
+
+def test_what_samples_cost_is_fitted_here_and_balanced_by(keyeforge: typer.Typer, run_folder: Path) -> None:
+    common = [str(RECIPES / "warmup.yaml"), *SMALL, "--data", str(run_folder)]
+    result = CliRunner().invoke(keyeforge, ["train", "cost", *common])
+    assert result.exit_code == 0, result.output
+    assert "on rows kept from the fit" in result.output
+    model = CostModel.load(run_folder / "train" / "warmup.cost.json")
+    assert model.steps == 48
+    assert model.per_row > 0 or max(model.seconds_per_flop) > 0
+    result = CliRunner().invoke(keyeforge, ["train", "warmup", *common, "data.cost=train/warmup.cost.json"])
+    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(keyeforge, ["train", "warmup", *common, "--fresh", "data.cost=none.json"])
+    assert result.exit_code == 2
+    assert "data.cost" in result.output
+    assert "make one with `keyeforge train cost`" in result.output
 
 
 @pytest.mark.parametrize(
