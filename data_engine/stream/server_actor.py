@@ -17,7 +17,7 @@ import numpy as np
 
 from data_engine import machine
 from data_engine.runners.needs import MIB, Needs
-from data_engine.runners.ray import ending
+from data_engine.runners.ray import ending, release
 from data_engine.runners.ray_cluster import bound, room, start
 from data_engine.stream.messages import Answer, answer, dump
 from data_engine.stream.server_process import DeadServerError
@@ -74,6 +74,7 @@ class Actors:
 
     def __init__(self, work: bytes, servers: int) -> None:
         self.ray = start()
+        release(self.ray)  # workers that this driver's curation kept for more: they hold the cores
         self.work = self.ray.put(work)
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         self.servers = min(servers, room(nodes, NEEDS))

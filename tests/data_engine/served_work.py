@@ -146,3 +146,8 @@ if __name__ == "__main__":
     from tests.data_engine import served_work  # what is of `__main__` no server can import
 
     served_work.consume(*sys.argv[1:])
+
+
+def nothing(_: object) -> dict[str, object]:
+    """Work of a partition that writes no table."""
+    return {}

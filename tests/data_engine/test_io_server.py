@@ -14,8 +14,11 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import pytest
 
+from data_engine import tables
+from data_engine.runners import partition
 from data_engine.stream.io_server import ServerError, serve
 from tests.data_engine import served_work as works
 
@@ -58,6 +61,15 @@ def test_real_pictures_come_as_they_would_without_servers(served: Serve, corpora
     found = list(served(works.decoded, iter(paths)))
     assert len({one["pixels"].shape for one in found}) > 1
     assert same(found, expected)
+
+
+@pytest.mark.usefixtures("ray")
+@pytest.mark.timeout(120)
+def test_workers_that_curation_kept_make_room(tmp_path: Path) -> None:
+    """General workers hold all cores after their step, in case more comes; servers need them."""
+    parts = tables.write_partitions(pa.table({"x": list(range(8))}), tmp_path / "in", 1)
+    partition.run("ray", works.nothing, parts, tmp_path / "out", lambda done, total: None)
+    assert list(serve(abs, iter([-1, -2]), servers=2, kind="ray")) == [1, 2]
 
 
 def test_tensors_come_as_they_were(served: Serve) -> None:
