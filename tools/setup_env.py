@@ -25,7 +25,7 @@ LOCK = ROOT / "requirements.lock"
 PROJECT = ROOT / "pyproject.toml"
 STAMP = VENV / "keyeforge-setup"
 UV = "uv==0.13.9"
-LOCKED_EXTRAS = ("data", "video", "train", "serve", "notebooks", "dev")
+LOCKED_EXTRAS = ("data", "cot", "video", "train", "serve", "notebooks", "dev")
 # pip's settings, what uv calls them, and what uv puts between several values.
 SETTINGS = {
     "index-url": ("UV_DEFAULT_INDEX", " "),

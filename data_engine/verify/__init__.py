@@ -1,0 +1,1 @@
+"""Verifiers of answers, shared by the factory, training rewards and evaluation (docs/verify.md)."""
