@@ -1,6 +1,6 @@
 """What the factory and its review queue pass on: questions, chains of steps, findings, review tasks; plain data.
 
-All of them go to JSON and back (`as_data`, `task_from`): a task in the queue's database and a line of a file are the same.
+All go to JSON and back (`as_data`, `task_from`): a task in the queue's database and a line of a file are the same.
 """
 
 import dataclasses
