@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`right`; the measure it rests on as a `score` from 0 to 1 (an IoU, a similarity; else 0 or 1); one line of why."""
+    """`right`; the measure it rests on as a `score` from 0 to 1 (an IoU, a similarity; else 0 or 1); a line of why."""
 
     right: bool
     score: float
