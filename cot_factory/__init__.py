@@ -1,1 +1,1 @@
-"""The five-step LongCoT factory and its human-review queue (built by a later issue on data_engine)."""
+"""The five-step LongCoT factory and its human-review queue (docs/cot_factory.md)."""

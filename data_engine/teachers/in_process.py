@@ -22,7 +22,13 @@ def ask(teacher: Teacher, request: Request, seed: int, temperature: float) -> Re
         raise ReplyError("prompt too long", f"{prompt.shape[1]} tokens and {longest} to come; the context is {context}")
     if request.choices:
         return _chosen(model, tokenizer, prompt, request)
-    return _written(model, tokenizer, prompt, longest, seed, temperature)
+    first, number = request.together or (seed, 1)
+    if seed != request.seed or not 0 <= seed - first < number:  # another try
+        first, number = seed, 1
+    reply = _written(teacher.folder, tuple(prompt[0].tolist()), longest, first, number, temperature)[seed - first]
+    if not reply.text.strip():
+        raise ReplyError("empty reply", again=True, spent=(reply.prompt_tokens, reply.completion_tokens))
+    return reply
 
 
 def _prompt(tokenizer: Any, request: Request) -> Any:
@@ -38,23 +44,38 @@ def _prompt(tokenizer: Any, request: Request) -> Any:
     return tokenizer(rendered, add_special_tokens=False, return_tensors="pt")["input_ids"]
 
 
-def _written(model: Any, tokenizer: Any, prompt: Any, longest: int, seed: int, temperature: float) -> Reply:
+@functools.lru_cache(maxsize=2)
+def _written(
+    folder: str, prompt: tuple[int, ...], longest: int, seed: int, number: int, temperature: float
+) -> tuple[Reply, ...]:
+    """So many replies to one prompt, written at the same time: kept until all those who share them have asked."""
     torch: Any = importlib.import_module("torch")
+    model, tokenizer = _load(folder)
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+    read = torch.tensor([prompt])
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(seed)
+        cache = model(input_ids=read[:, :-1], use_cache=True, logits_to_keep=1).past_key_values if number > 1 else None
+        if cache is not None:
+            cache.batch_repeat_interleave(number)
+        rows = read.expand(number, -1)
         out = model.generate(
-            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=longest, output_logits=True,
-            return_dict_in_generate=True, pad_token_id=tokenizer.pad_token_id, **sampling,
+            rows, attention_mask=torch.ones_like(rows), max_new_tokens=longest, output_logits=True,
+            return_dict_in_generate=True, pad_token_id=tokenizer.pad_token_id, past_key_values=cache, **sampling,
         )  # fmt: skip
-    said = out.sequences[0, prompt.shape[1] :].tolist()
-    scores = [float(step[0].float().log_softmax(-1)[token]) for step, token in zip(out.logits, said, strict=True)]
-    tokens = tuple(Token(tokenizer.decode([token]), score) for token, score in zip(said, scores, strict=True))
-    ended = bool(said) and said[-1] in _ends(model)
+    said = out.sequences[:, len(prompt) :]
+    chosen = [step.float().log_softmax(-1).gather(1, said[:, [at]])[:, 0] for at, step in enumerate(out.logits)]
+    scores = torch.stack(chosen, dim=1).tolist()
+    return tuple(_reply(model, tokenizer, len(prompt), *row) for row in zip(said.tolist(), scores, strict=True))
+
+
+def _reply(model: Any, tokenizer: Any, prompt_tokens: int, said: list[int], scores: list[float]) -> Reply:
+    """A row up to its end: what stands after it pads it to the longest."""
+    end = next((place for place, token in enumerate(said) if token in _ends(model)), None)
+    said = said if end is None else said[: end + 1]
+    tokens = tuple(Token(tokenizer.decode([token]), score) for token, score in zip(said, scores, strict=False))
     text = tokenizer.decode(said, skip_special_tokens=True)
-    if not text.strip():
-        raise ReplyError("empty reply", again=True, spent=(prompt.shape[1], len(said)))
-    return Reply(text, "stop" if ended else "length", prompt.shape[1], len(said), tokens)
+    return Reply(text, "length" if end is None else "stop", prompt_tokens, len(said), tokens)
 
 
 def _chosen(model: Any, tokenizer: Any, prompt: Any, request: Request) -> Reply:

@@ -34,6 +34,8 @@ class Request:
 
     `choices`: the answer is one of these texts and nothing else; a teacher in a folder chooses by their
     log-probabilities, a server's reply that is none of them is malformed. Settings that are None are the teacher's.
+    `together`: (first seed, number) of requests that differ in nothing but their seeds, from the first on: a folder's
+    model reads their prompt once and writes all their answers at the same time. A server is asked one by one.
     """
 
     turns: tuple[Turn, ...]
@@ -43,6 +45,7 @@ class Request:
     max_tokens: int | None = None
     temperature: float | None = None
     seed: int | None = None
+    together: tuple[int, int] | None = None
     id: str = ""
 
 
@@ -100,14 +103,13 @@ def content(request: Request) -> bytes:
 
 def settings(request: Request, teacher: Teacher) -> bytes:
     """The canonical form of what else an answer depends on: the model's identity and the generation settings."""
-    return orjson.dumps(
-        (
-            teacher.identity,
-            teacher.max_tokens if request.max_tokens is None else request.max_tokens,
-            teacher.temperature if request.temperature is None else request.temperature,
-            teacher.seed if request.seed is None else request.seed,
-        )
+    used = (
+        teacher.identity,
+        teacher.max_tokens if request.max_tokens is None else request.max_tokens,
+        teacher.temperature if request.temperature is None else request.temperature,
+        teacher.seed if request.seed is None else request.seed,
     )
+    return orjson.dumps((*used, request.together) if request.together and teacher.folder else used)
 
 
 def cache_key(asked: bytes, chosen: bytes) -> bytes:
