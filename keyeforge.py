@@ -8,6 +8,7 @@ import typer
 GROUPS = {
     "demo": "eval.demo",
     "data": "data_engine.cli",
+    "cot": "cot_factory.cli",
     "model": "model.cli",
     "train": "train.cli",
     "eval": "eval.cli",

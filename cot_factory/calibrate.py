@@ -1,7 +1,7 @@
 """Calibration: what a confidence is worth, fitted on questions whose answers are known, and shown to be so.
 
-Platt's logistic (Platt 1999) over log-confidence, answer log-confidence and agreement; isotonic regression (Zadrozny and
-Elkan 2002) over their plain mean. What a report shows is cross-fitted: no question is in the fit that judges it.
+Platt's logistic (Platt 1999) over log-confidence, answer log-confidence and agreement; isotonic regression (Zadrozny
+and Elkan 2002) over their plain mean. What a report shows is cross-fitted: no question is in the fit that judges it.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def signals_of(rows: Sequence[dict[str, Any]]) -> Floats:
 
 
 def fit(signals: Floats, right: npt.NDArray[np.bool_], method: Method) -> Calibration:
-    """Fits `right` [N] on `signals` [N, 3]. Raises ValueError where all are right or all wrong: nothing can be fitted."""
+    """Fits `right` [N] on `signals` [N, 3]. Raises ValueError where all are right or all wrong: nothing can be told."""
     if not 0 < right.sum() < len(right):
         raise ValueError(f"{int(right.sum())} of {len(right)} chains are right: a calibration needs some of both")
     if method == "platt":
@@ -76,7 +76,7 @@ def _logistic(design: Floats, right: npt.NDArray[np.bool_]) -> Floats:
 def cross_fitted(
     signals: Floats, right: npt.NDArray[np.bool_], groups: Sequence[str], method: Method, folds: int
 ) -> Floats:
-    """[N] probabilities, each from a fit without any chain of the same question; the base rate where none can be made."""
+    """[N] probabilities, each from a fit without any chain of the same question; the base rate where there is none."""
     _, group = np.unique(np.array(groups), return_inverse=True)
     fold, out = group % folds, np.full(len(right), right.mean())
     for number in range(folds):

@@ -55,9 +55,7 @@ def _drawn(name: str, what: str, share: float) -> bool:
     return xxhash.xxh3_64_intdigest(f"{what}/{name}") < share * 2**64
 
 
-def _rewritten(
-    easy: Sequence[Question], spec: Enhance, solving: Generate, desk: Desk
-) -> Iterator[Question | Refused]:
+def _rewritten(easy: Sequence[Question], spec: Enhance, solving: Generate, desk: Desk) -> Iterator[Question | Refused]:
     asked = prompt("rewrite")
     requests = (
         asked.request(
@@ -112,7 +110,9 @@ def _solved(drafts: Sequence[Question], spec: Enhance, solving: Generate, desk: 
         proven[draft.id] = (
             None
             if judged.right
-            else Refused(draft.parents[-1], "the answer changed: by the answers to the rewrite", f"{draft.text} -> {vote}")
+            else Refused(
+                draft.parents[-1], "the answer changed: by the answers to the rewrite", f"{draft.text} -> {vote}"
+            )
         )
     return proven
 

@@ -58,8 +58,8 @@ def ask_of(question: Question, spec: Generate) -> Request:
 def _chain(question: Question, reply: Answer) -> Chain:
     if reply.tokens is None:
         raise TeacherError(
-            f"teacher {reply.teacher}: its server gives no log-probabilities, and confidence is made of them; serve the "
-            "model with one that does (vLLM, the OpenAI API), or name its checkpoint folder"
+            f"teacher {reply.teacher}: its server gives no log-probabilities, and confidence is made of them; serve "
+            "the model with one that does (vLLM, the OpenAI API), or name its checkpoint folder"
         )
     spans, answer = split(reply.text), final_answer(reply.text)
     sure = confidence.of_spans(reply.text, reply.tokens, spans)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from data_engine.recipe import Source
 from data_engine.repeats import MOST
 from data_engine.teachers.recipe import Budget, Teacher
-from strict_yaml import RecipeError, Strict, parse_yaml
+from strict_yaml import Strict, parse_yaml
 
 Domain = Literal["mathematics", "stem", "ocr", "grounding", "counting", "gui", "business"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -105,9 +105,9 @@ class Select(Strict):
 
 
 class Review(Strict):
-    """`repair`: teachers that mend a flawed chain from its first flawed step on, before people see it. `gold`: the share
-    of tasks whose decision is known beforehand, put among the others. `unreviewed`: what becomes of a chain that no
-    one has decided on yet.
+    """`repair`: teachers that mend a flawed chain from its first flawed step on, before people see it. `gold`: the
+    share of tasks whose decision is known beforehand, put among the others. `unreviewed`: what becomes of a chain that
+    no one has decided on yet.
     """
 
     repair: tuple[str, ...] = ()
@@ -116,9 +116,9 @@ class Review(Strict):
 
 
 class Score(Strict):
-    """`judges`: teachers that rate by the rubric (none named: the rules alone). `blind_paths`: answers tried without the
-    picture; a question answered so is 2 at most. `repeats`: of each score. `feedback`: what training said of the
-    samples, a table a round (`id`, `loss`, `pass_rate`); `decay` a round, `cap` at most.
+    """`judges`: teachers that rate by the rubric (none named: the rules alone). `blind_paths`: answers tried without
+    the picture; what is answered so in half of the tries scores 1. `repeats`: of each score. `feedback`: what training
+    said of the samples, a table a round (`id`, `loss`, `pass_rate`); `decay` a round, `cap` at most.
     """
 
     judges: tuple[str, ...] = ()
@@ -174,6 +174,3 @@ def load(path: Path) -> Factory:
     recipe = parse_yaml(path, Factory)
     root = Path(recipe.root).expanduser()
     return recipe.model_copy(update={"root": str(root if root.is_absolute() else (path.parent / root).resolve())})
-
-
-__all__ = ["Factory", "RecipeError", "load"]
