@@ -19,10 +19,7 @@ def assessed(rows: Iterable[tuple[Question, Row]], spec: Assess, desk: Desk) -> 
     `tier` and its `reason`.
     """
     pairs = list(rows)
-    ruled = [
-        assess_process(one.text, steps_of(row["steps"]), row["answer"], facts=one.facts, reference=one.reference)
-        for one, row in pairs
-    ]
+    ruled = [assess_process(one.text, steps_of(row["steps"]), row["answer"], facts=one.facts) for one, row in pairs]
     if spec.judges:
         ruled = judged([one.text for one, _ in pairs], ruled, lambda requests: desk.replies(spec.judges, requests))
     for (one, row), steps in zip(pairs, ruled, strict=True):

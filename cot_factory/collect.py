@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
+from data_engine.verify.truth import truth_from
 from pydantic import ValidationError
 
 from cot_factory.question import Question, named
-from cot_factory.record import Box, Shown, Span
 from cot_factory.recipe import Questions
+from cot_factory.record import Box, Shown, Span
 from data_engine.media import MediaStore
 from data_engine.sample import Modality, Sample
 from data_engine.sources import records
 from data_engine.sources.common import Quarantined, RecordError, inside, put_image_file
-from data_engine.verify.truth import Truth
 from strict_yaml import RecipeError, Strict, explain
 
 
@@ -97,9 +97,9 @@ def truth_of(truth: Mapping[str, Any], answer: str) -> dict[str, Any]:
     """A truth as data, checked; without a value of its own it is the answer. Raises RecordError (field `truth`)."""
     whole = {**truth, "value": truth.get("value", answer)}
     try:
-        Truth.model_validate(whole)
-    except ValidationError as error:
-        raise RecordError("truth", "; ".join(fault["msg"] for fault in error.errors())) from error
+        truth_from(whole)
+    except RecipeError as error:
+        raise RecordError("truth", str(error)) from error
     return whole
 
 

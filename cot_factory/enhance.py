@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import xxhash
+from data_engine.verify.check import canonical
+from data_engine.verify.extract import final_answer
 
 from cot_factory.asking import Desk, pictures_of
 from cot_factory.generate import ask_of
@@ -17,8 +19,6 @@ from cot_factory.question import Question, named
 from cot_factory.recipe import Enhance, Generate
 from cot_factory.verdict import answer_judgement
 from data_engine.teachers.request import Answer, Failure, Request
-from data_engine.verify.check import canonical
-from data_engine.verify.extract import final_answer
 
 MOST_MERGED = 3
 _QUESTION = re.compile(r"^\W*question:\s*(.+)$", re.IGNORECASE | re.MULTILINE)
@@ -103,7 +103,7 @@ def _solved(drafts: Sequence[Question], spec: Enhance, solving: Generate, desk: 
     proven: dict[str, Refused | None] = {}
     for draft in drafts:
         told = [next(replies) for _ in range(spec.checks)]
-        answers = [final_answer(one.text) for one in told if isinstance(one, Answer)]
+        answers = [(final_answer(one.text) or "") for one in told if isinstance(one, Answer)]
         votes = Counter(map(canonical, answers)).most_common(1)
         vote = next((one for one in answers if votes and canonical(one) == votes[0][0]), "")
         judged = answer_judgement(draft.truths, vote)

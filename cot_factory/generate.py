@@ -4,6 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from data_engine.verify.check import canonical
+from data_engine.verify.extract import final_answer
+
 from cot_factory import confidence
 from cot_factory.asking import Desk, pictures_of
 from cot_factory.assess.steps import split
@@ -13,8 +16,6 @@ from cot_factory.recipe import Generate
 from cot_factory.record import Step
 from data_engine.teachers.errors import TeacherError
 from data_engine.teachers.request import Answer, Failure, Request
-from data_engine.verify.check import canonical
-from data_engine.verify.extract import final_answer
 
 Chain = dict[str, Any]
 """A row of `question.CHAINS`."""
@@ -61,7 +62,7 @@ def _chain(question: Question, reply: Answer) -> Chain:
             f"teacher {reply.teacher}: its server gives no log-probabilities, and confidence is made of them; serve "
             "the model with one that does (vLLM, the OpenAI API), or name its checkpoint folder"
         )
-    spans, answer = split(reply.text), final_answer(reply.text)
+    spans, answer = split(reply.text), final_answer(reply.text) or ""
     sure = confidence.of_spans(reply.text, reply.tokens, spans)
     steps = [Step(reply.text[a:b].strip(), one) for (a, b), one in zip(spans, sure, strict=True)]
     at = reply.text.rfind(answer) if answer else -1

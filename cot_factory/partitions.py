@@ -7,11 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from data_engine.verify.extract import final_answer
 
 from cot_factory import collect, costs, enhance, generate, people, repair, score
 from cot_factory.asking import Desk
-from cot_factory.assessing import assessed, needs_people
 from cot_factory.assess.steps import split
+from cot_factory.assessing import assessed, needs_people
 from cot_factory.question import CHAINS, QUESTIONS, Question, from_table, steps_of, steps_text, to_table
 from cot_factory.recipe import Factory
 from cot_factory.record import Step
@@ -19,7 +20,6 @@ from data_engine.ingest import QUARANTINE_SCHEMA
 from data_engine.media import MediaStore
 from data_engine.sources.common import Quarantined
 from data_engine.teachers.counts import Counts
-from data_engine.verify.extract import final_answer
 
 Row = dict[str, Any]
 Tables = Mapping[str, pa.Table]
@@ -97,7 +97,7 @@ def mended(units: pa.Table, *, recipe: Factory, desk: Desk, questions: Path, sel
 
 def _rewritten(row: Row, text: str) -> Row:
     steps = [Step(text[a:b].strip()) for a, b in split(text)]
-    return row | {"text": text, "steps": steps_text(steps), "answer": final_answer(text), "finish": "stop"}
+    return row | {"text": text, "steps": steps_text(steps), "answer": (final_answer(text) or ""), "finish": "stop"}
 
 
 def _mended(row: Row, new: Row | None) -> Row:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from data_engine.verify.extract import final_answer
+
 from cot_factory.asking import Desk
 from cot_factory.generate import ask_of
 from cot_factory.prompting import prompt
@@ -16,7 +18,6 @@ from cot_factory.question import Question, steps_of
 from cot_factory.recipe import SCORES, Generate, Score
 from cot_factory.verdict import answer_judgement
 from data_engine.teachers.request import Answer, Failure, Request
-from data_engine.verify.extract import final_answer
 
 EASY_PASS, HARD_PASS = 0.9, 0.5
 MANY_STEPS = 4
@@ -94,7 +95,7 @@ def blind(questions: Sequence[Question], spec: Score, solving: Generate, desk: D
     rates: dict[str, float] = {}
     for one in shown:
         told = [next(replies) for _ in range(spec.blind_paths)]
-        answers = [final_answer(reply.text) for reply in told if isinstance(reply, Answer)]
+        answers = [(final_answer(reply.text) or "") for reply in told if isinstance(reply, Answer)]
         right = sum(answer_judgement(one.truths, answer).right for answer in answers)
         rates[one.id] = right / len(answers) if answers else 0.0
     return rates
