@@ -1,17 +1,20 @@
 """Step 3, assessing: every chain on two levels, the answer and the process, and the tier that follows."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
 
+import pyarrow as pa
+
+from cot_factory import costs
 from cot_factory.asking import Desk
 from cot_factory.assess.judge import judged
 from cot_factory.assess.process import assess_process, redundancy
 from cot_factory.assess.tier import tier
-from cot_factory.question import Question, steps_of, steps_text
-from cot_factory.recipe import Assess
+from cot_factory.question import ASSESSED, Question, Row, read_part, steps_of, steps_text
+from cot_factory.recipe import Assess, Factory
 from cot_factory.verdict import answer_judgement
-
-Row = dict[str, Any]
+from data_engine.teachers.counts import Counts
 
 
 def assessed(rows: Iterable[tuple[Question, Row]], spec: Assess, desk: Desk) -> Iterator[Row]:
@@ -42,3 +45,12 @@ def middling(row: Row, spec: Assess) -> bool:
 
 def needs_people(row: Row, spec: Assess) -> bool:
     return row["tier"] == "B" or middling(row, spec)
+
+
+def assessed_part(
+    units: pa.Table, *, recipe: Factory, desk: Desk, questions: Path, chains: Path
+) -> dict[str, pa.Table]:
+    desk = replace(desk, counts=Counts())
+    known, rows = read_part(units, questions, chains)
+    found = list(assessed([(known[row["question"]], row) for row in rows], recipe.assess, desk))
+    return {"assessed": pa.Table.from_pylist(found, schema=ASSESSED), **costs.table(desk.counts)}

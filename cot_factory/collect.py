@@ -7,17 +7,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import xxhash
-from data_engine.verify.truth import truth_from
 from pydantic import ValidationError
 
-from cot_factory.question import Question, named
-from cot_factory.recipe import Questions
+from cot_factory.question import Question, named, to_table
+from cot_factory.recipe import Factory, Questions
 from cot_factory.record import Box, Shown, Span
+from data_engine.ingest import QUARANTINE_SCHEMA
 from data_engine.media import MediaStore
 from data_engine.sample import Modality, Sample
 from data_engine.sources import records
 from data_engine.sources.common import Quarantined, RecordError, inside, put_image_file
+from data_engine.verify.truth import truth_from
 from strict_yaml import RecipeError, Strict, explain
 
 
@@ -46,7 +48,7 @@ def collect(spec: Questions, root: Path, store: MediaStore) -> Iterator[Question
     questions = [named(item) for item in found if isinstance(item, Question)]
     distinct = list({question.id: question for question in questions}.values())
     if spec.limit is not None:
-        distinct = sorted(distinct, key=lambda one: xxhash.xxh3_64_intdigest(one.id))[: spec.limit]
+        distinct = sorted(distinct, key=lambda one: xxhash.xxh3_64_intdigest(one.id.encode()))[: spec.limit]
     yield from distinct
     yield from (item for item in found if isinstance(item, Quarantined))
 
@@ -160,5 +162,12 @@ def _from_sample(sample: Sample, text: str, answer: str, spec: Questions, known:
     )  # fmt: skip
 
 
-def quarantine_rows(found: Sequence[Quarantined]) -> list[dict[str, Any]]:
-    return [{**asdict(item), "source": ""} for item in found]
+def collected(units: pa.Table, *, recipe: Factory, store: Path) -> dict[str, pa.Table]:
+    """An entry of the recipe's `questions` to its questions, and to what cannot be used."""
+    spec = recipe.questions[units["entry"][0].as_py()]
+    found = list(collect(spec, Path(recipe.root), MediaStore(store)))
+    refused = [{**asdict(item), "source": ""} for item in found if isinstance(item, Quarantined)]
+    return {
+        "questions": to_table(item for item in found if isinstance(item, Question)),
+        "quarantine": pa.Table.from_pylist(refused, schema=QUARANTINE_SCHEMA),
+    }

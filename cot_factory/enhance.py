@@ -6,19 +6,22 @@ A question that was changed keeps its original's words and id; a rewrite whose a
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
+import pyarrow as pa
 import xxhash
-from data_engine.verify.check import canonical
-from data_engine.verify.extract import final_answer
 
+from cot_factory import costs
 from cot_factory.asking import Desk, pictures_of
 from cot_factory.generate import ask_of
 from cot_factory.prompting import prompt
-from cot_factory.question import Question, named
-from cot_factory.recipe import Enhance, Generate
+from cot_factory.question import REFUSED, Question, from_table, named, to_table
+from cot_factory.recipe import Enhance, Factory, Generate
 from cot_factory.verdict import answer_judgement
-from data_engine.teachers.request import Answer, Failure, Request
+from data_engine.teachers.counts import Counts
+from data_engine.teachers.request import Answer, Failure, Image, Request
+from data_engine.verify.check import canonical
+from data_engine.verify.extract import final_answer
 
 MOST_MERGED = 3
 _QUESTION = re.compile(r"^\W*question:\s*(.+)$", re.IGNORECASE | re.MULTILINE)
@@ -52,7 +55,7 @@ def enhance(
 
 
 def _drawn(name: str, what: str, share: float) -> bool:
-    return xxhash.xxh3_64_intdigest(f"{what}/{name}") < share * 2**64
+    return xxhash.xxh3_64_intdigest(f"{what}/{name}".encode()) < share * 2**64
 
 
 def _rewritten(easy: Sequence[Question], spec: Enhance, solving: Generate, desk: Desk) -> Iterator[Question | Refused]:
@@ -159,5 +162,16 @@ def _joint(group: Sequence[Question], reply: Answer | Failure) -> Question | Ref
     )  # fmt: skip
 
 
-def _seen(question: Question, solving: Generate) -> tuple[object, ...]:
+def _seen(question: Question, solving: Generate) -> tuple[Image, ...]:
     return () if solving.show == "facts" else pictures_of(question)
+
+
+def enhanced(part: pa.Table, *, recipe: Factory, desk: Desk) -> dict[str, pa.Table]:
+    desk = replace(desk, counts=Counts())
+    done = list(enhance(from_table(part), recipe.enhance, recipe.generate, desk))
+    refused = [asdict(item) for item in done if isinstance(item, Refused)]
+    return {
+        "questions": to_table(item for item in done if isinstance(item, Question)),
+        "refused": pa.Table.from_pylist(refused, schema=REFUSED),
+        **costs.table(desk.counts),
+    }

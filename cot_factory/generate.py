@@ -2,28 +2,26 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
-from data_engine.verify.check import canonical
-from data_engine.verify.extract import final_answer
+import pyarrow as pa
 
-from cot_factory import confidence
+from cot_factory import confidence, costs
 from cot_factory.asking import Desk, pictures_of
 from cot_factory.assess.steps import split
 from cot_factory.prompting import prompt
-from cot_factory.question import Question, steps_text
-from cot_factory.recipe import Generate
+from cot_factory.question import CHAINS, REFUSED, Question, Row, from_table, steps_text
+from cot_factory.recipe import Factory, Generate
 from cot_factory.record import Step
+from data_engine.teachers.counts import Counts
 from data_engine.teachers.errors import TeacherError
 from data_engine.teachers.request import Answer, Failure, Request
-
-Chain = dict[str, Any]
-"""A row of `question.CHAINS`."""
+from data_engine.verify.check import canonical
+from data_engine.verify.extract import final_answer
 
 
 def chains(
     questions: Sequence[Question], spec: Generate, desk: Desk
-) -> Iterator[tuple[Question, list[Chain], list[Failure]]]:
+) -> Iterator[tuple[Question, list[Row], list[Failure]]]:
     """Every question with its paths, of each teacher `spec.paths`, and with what failed. Raises TeacherError where a
     server gives no log-probabilities.
     """
@@ -56,7 +54,7 @@ def ask_of(question: Question, spec: Generate) -> Request:
     )  # fmt: skip
 
 
-def _chain(question: Question, reply: Answer) -> Chain:
+def _chain(question: Question, reply: Answer) -> Row:
     if reply.tokens is None:
         raise TeacherError(
             f"teacher {reply.teacher}: its server gives no log-probabilities, and confidence is made of them; serve "
@@ -73,3 +71,18 @@ def _chain(question: Question, reply: Answer) -> Chain:
         "confidence": confidence.confidence(reply.tokens),
         "answer_confidence": confidence.of_spans(reply.text, reply.tokens, last)[0],
     }  # fmt: skip
+
+
+def generated(part: pa.Table, *, recipe: Factory, desk: Desk) -> dict[str, pa.Table]:
+    """Questions to `chains`, and to `refused` what a teacher did not answer."""
+    desk = replace(desk, counts=Counts())
+    rows: list[Row] = []
+    refused: list[Row] = []
+    for question, told, failures in chains(from_table(part), recipe.generate, desk):
+        rows += told
+        refused += [{"question": question.id, "reason": one.reason, "said": one.detail} for one in failures]
+    return {
+        "chains": pa.Table.from_pylist(rows, schema=CHAINS),
+        "refused": pa.Table.from_pylist(refused, schema=REFUSED),
+        **costs.table(desk.counts),
+    }

@@ -4,16 +4,14 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import xxhash
 
-from cot_factory.question import Question, steps_of, steps_text
+from cot_factory.question import Question, Row, chain_id, steps_of, steps_text
 from cot_factory.record import Decision, Step, Task, as_data, decision_from
 from data_engine.media import write_atomic
 from strict_yaml import RecipeError
-
-Row = dict[str, Any]
 
 
 def task_of(question: Question, row: Row, reason: str, original: Sequence[str] = ()) -> Task:
@@ -24,10 +22,6 @@ def task_of(question: Question, row: Row, reason: str, original: Sequence[str] =
         tier=row["tier"], reason=reason, confidence=row["probability"],
         uncertainty=1 - 2 * abs(row["probability"] - 0.5),
     )  # fmt: skip
-
-
-def chain_id(row: Row) -> str:
-    return f"{row['question']}-{row['teacher']}-{row['path']}"
 
 
 def gold(rows: Iterable[tuple[Question, Row]], share: float, tasks: int) -> list[Task]:
@@ -45,7 +39,7 @@ def gold(rows: Iterable[tuple[Question, Row]], share: float, tasks: int) -> list
             }
             known["accept" if is_clean else "reject"].append(Task(**{**data, "id": f"gold-{task.id}", "tier": "B"}))
     number = round(share * tasks / (1 - share)) if share < 1 else 0
-    ranked = [sorted(found, key=lambda task: xxhash.xxh3_64_intdigest(task.id)) for found in known.values()]
+    ranked = [sorted(found, key=lambda task: xxhash.xxh3_64_intdigest(task.id.encode())) for found in known.values()]
     mixed = [one for pair in zip(*ranked, strict=False) for one in pair]
     return mixed[:number]
 

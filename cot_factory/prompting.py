@@ -15,6 +15,7 @@ Headings `System`, `User` and `Assistant` begin turns: pairs of the latter two b
 """
 
 import functools
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,16 +35,17 @@ _TEMPLATES.filters["fenced"] = fenced
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """`identity` is what lineage records: name and version."""
+    """`identity` is what lineage records: name, version, and a hash of the text, should someone forget the version."""
 
     name: str
     version: int
+    digest: str
     variables: tuple[str, ...]
     sections: tuple[tuple[str, str], ...]
 
     @property
     def identity(self) -> str:
-        return f"{self.name}@{self.version}"
+        return f"{self.name}@{self.version}-{self.digest}"
 
     def turns(self, values: dict[str, str], pictures: tuple[Image, ...] = ()) -> tuple[str, tuple[Turn, ...]]:
         """(system text, turns), the pictures before the words of the last user turn. Text in `values` is shown as it
@@ -80,7 +82,8 @@ def prompt(name: str) -> Prompt:
         raise RecipeError(f"{path.name}: no front matter between two lines of ---")
     about = yaml.safe_load(head)
     pieces = _HEADING.split(body)
+    digest = hashlib.sha256(rest.encode()).hexdigest()[:8]
     sections = tuple((role, text.strip()) for role, text in zip(pieces[1::2], pieces[2::2], strict=True))
     if about.get("name") != path.stem or not sections or sections[-1][0] != "User":
         raise RecipeError(f"{path.name}: front matter must say `name: {path.stem}`, and the user has the last turn")
-    return Prompt(path.stem, int(about["version"]), tuple(about["variables"]), sections)
+    return Prompt(path.stem, int(about["version"]), digest, tuple(about["variables"]), sections)

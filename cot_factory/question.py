@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 import xxhash
 
 from cot_factory.record import Shown, Step, as_data, shown_from, step_from
@@ -26,7 +28,15 @@ CHAINS = pa.schema(
     + [("tokens", pa.int32()), ("confidence", pa.float64()), ("answer_confidence", pa.float64())]
     + [("agreement", pa.float64())]
 )
-_JSON = ("shown",)
+REFUSED = pa.schema([(name, pa.string()) for name in ("question", "reason", "said")])
+ASSESSED = pa.schema(
+    [*CHAINS, *[(name, pa.string()) for name in ("why", "tier", "reason")]]
+    + [("right", pa.bool_()), ("redundancy", pa.float64())]
+)
+SELECTED = pa.schema([*ASSESSED, ("probability", pa.float64())])
+MENDED = pa.schema([*SELECTED, ("original", pa.list_(pa.string())), ("mended", pa.bool_())])
+Row = dict[str, Any]
+"""A row of `CHAINS`, or of a table that grew out of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +115,22 @@ def steps_of(text: str) -> tuple[Step, ...]:
 
 def _text(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def read_part(units: pa.Table, questions: Path, rows: Path) -> tuple[dict[str, Question], list[Row]]:
+    """The questions of the part that `units` names, by id, and its rows of another table."""
+    name = units["part"][0].as_py()
+    known = {one.id: one for one in from_table(pq.read_table(questions / name))}
+    return known, pq.read_table(rows / name).to_pylist()
+
+
+def chain_id(row: Mapping[str, Any]) -> str:
+    return f"{row['question']}-{row['teacher']}-{row['path']}"
+
+
+def ordered(parts: Iterable[pa.Table]) -> pa.Table:
+    """All questions in one table, those about one picture beside each other, none twice."""
+    whole = pa.concat_tables([QUESTIONS.empty_table(), *parts])
+    rows = {row["id"]: row for row in whole.to_pylist()}
+    found = sorted(rows.values(), key=lambda row: (row["domain"], row["shown"], row["id"]))
+    return pa.Table.from_pylist(found, schema=QUESTIONS)

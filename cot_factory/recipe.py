@@ -51,8 +51,8 @@ class Enhance(Strict):
     teachers: tuple[str, ...] = ()
     rewrite: Share = 0.0
     merge: Share = 0.0
-    checks: int = Field(3, ge=1)
-    easy_words: int = Field(30, ge=1)
+    checks: int = Field(default=3, ge=1)
+    easy_words: int = Field(default=30, ge=1)
 
 
 class Generate(Strict):
@@ -62,9 +62,9 @@ class Generate(Strict):
     """
 
     teachers: tuple[str, ...] = ()
-    paths: int = Field(8, ge=1, le=64)
-    temperature: float = Field(0.7, gt=0)
-    max_tokens: int = Field(1024, ge=8)
+    paths: int = Field(default=8, ge=1, le=64)
+    temperature: float = Field(default=0.7, gt=0)
+    max_tokens: int = Field(default=1024, ge=8)
     show: Literal["pictures", "facts", "both"] = "pictures"
     prompt: str = "solve"
 
@@ -73,7 +73,7 @@ class Calibrate(Strict):
     """`method`: isotonic regression or Platt's logistic; `folds`: how the report's curve is cross-fitted."""
 
     method: Literal["isotonic", "platt"] = "platt"
-    folds: int = Field(5, ge=2)
+    folds: int = Field(default=5, ge=2)
 
 
 class Assess(Strict):
@@ -100,7 +100,7 @@ class Select(Strict):
     common word pairs) or more like one taken before.
     """
 
-    keep: int = Field(2, ge=1)
+    keep: int = Field(default=2, ge=1)
     max_similarity: Share = 0.8
 
 
@@ -122,11 +122,11 @@ class Score(Strict):
     """
 
     judges: tuple[str, ...] = ()
-    blind_paths: int = Field(0, ge=0, le=64)
+    blind_paths: int = Field(default=0, ge=0, le=64)
     repeats: dict[int, Annotated[int, Field(ge=0, le=MOST)]] = Field(default={1: 0, 2: 1, 3: 1, 4: 2, 5: 3})
     feedback: tuple[str, ...] = ()
-    decay: float = Field(0.8, gt=0, le=1)
-    cap: int = Field(8, ge=1, le=MOST)
+    decay: float = Field(default=0.8, gt=0, le=1)
+    cap: int = Field(default=8, ge=1, le=MOST)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -151,7 +151,7 @@ class Factory(Strict):
     select: Select = Select()
     review: Review = Review()
     score: Score = Score()
-    partition: int = Field(64, ge=1)
+    partition: int = Field(default=64, ge=1)
 
     @model_validator(mode="after")
     def _known_teachers(self) -> Self:

@@ -11,8 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cot_factory.people import chain_id
-from cot_factory.question import Question, from_table, steps_of
+from cot_factory.question import Question, chain_id, from_table, steps_of
 from data_engine import rights, tables
 from data_engine import sample as samples
 from data_engine.media import write_atomic

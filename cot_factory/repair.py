@@ -1,14 +1,23 @@
 """Step 4, repairing: a flawed chain goes on anew from its last right step, by a teacher, before people see it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from cot_factory import costs
 from cot_factory.asking import Desk, pictures_of
+from cot_factory.assess.steps import split
+from cot_factory.assessing import assessed, needs_people
 from cot_factory.prompting import prompt
-from cot_factory.question import Question, steps_of
-from cot_factory.recipe import Generate
+from cot_factory.question import MENDED, Question, Row, chain_id, read_part, steps_of, steps_text
+from cot_factory.recipe import Factory, Generate
 from cot_factory.record import Step
+from data_engine.teachers.counts import Counts
 from data_engine.teachers.request import Answer, Request
+from data_engine.verify.extract import final_answer
 
 
 def repaired(
@@ -38,3 +47,30 @@ def _request(question: Question, steps: Sequence[Step], solving: Generate) -> Re
     values = {"question": question.text, "facts": facts, "flaw": flaw}
     values["kept"] = "\n".join(step.text for step in kept) or "(none)"
     return prompt("repair").request(values, () if solving.show == "facts" else pictures_of(question))
+
+
+def mended(units: pa.Table, *, recipe: Factory, desk: Desk, questions: Path, selected: Path) -> dict[str, pa.Table]:
+    """The selected chains; those that people are to see as a teacher mended them, where the recipe says so."""
+    desk = replace(desk, counts=Counts())
+    known, rows = read_part(units, questions, selected)
+    flawed = [row for row in rows if needs_people(row, recipe.assess)] if recipe.review.repair else []
+    pairs = [(known[row["question"]], row) for row in flawed]
+    told = repaired(pairs, recipe.review.repair, recipe.generate, desk)
+    new = [(one, _rewritten(row, text), row) for (one, row), text in zip(pairs, told, strict=True) if text]
+    judged = assessed([(one, row) for one, row, _ in new], recipe.assess, desk)
+    better = {chain_id(row): row for row in judged if row["right"]}
+    done = [_mended(row, better.get(chain_id(row))) for row in rows]
+    return {"selected": pa.Table.from_pylist(done, schema=MENDED), **costs.table(desk.counts)}
+
+
+def _rewritten(row: Row, text: str) -> Row:
+    steps = [Step(text[a:b].strip()) for a, b in split(text)]
+    return row | {"text": text, "steps": steps_text(steps), "answer": (final_answer(text) or ""), "finish": "stop"}
+
+
+def _mended(row: Row, new: Row | None) -> Row:
+    """A repair that loses the right answer is none: the chain stays as it was."""
+    before = [step.text for step in steps_of(row["steps"])]
+    if new is None:
+        return row | {"original": before, "mended": False}
+    return new | {"tier": row["tier"], "original": before, "mended": True}

@@ -16,13 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from cot_factory import calibrate, costs, partitions, people, released, schedule
+from cot_factory import assessing, chosen, collect, costs, enhance, generate, people, released, repair, schedule, score
 from cot_factory.asking import Desk, settings_of
 from cot_factory.assessing import needs_people
 from cot_factory.prompting import prompt
-from cot_factory.question import from_table
+from cot_factory.question import MENDED, Row, chain_id, from_table, ordered
 from cot_factory.recipe import Factory
-from cot_factory.select import select
 from data_engine import ingest, tables
 from data_engine.finish import publish
 from data_engine.media import add_files, store_of, write_atomic
@@ -34,7 +33,6 @@ from data_engine.step import Counts, Run, StepResult
 from strict_yaml import RecipeError
 
 CACHE = Path("cache", "answers")
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +89,7 @@ def factor(
     this = Factoring(recipe, Run(out, announce), runner, progress)
     questions = _enhance(this, _collect(this))
     assessed = _assess(this, questions, _generate(this, questions))
-    chosen = _calibrate(this, assessed)
-    mended = _repair(this, questions, chosen)
+    mended = _repair(this, questions, _calibrate(this, assessed))
     kept = _review(this, questions, assessed, mended)
     scored = _score(this, questions, assessed, kept)
     release = _release(this, questions, kept, scored)
@@ -110,7 +107,7 @@ def _collect(this: Factoring) -> StepResult:
 
     def build(folder: Path) -> Counts:
         units = pa.table({"entry": pa.array(range(len(recipe.questions)), pa.int32())})
-        work = functools.partial(partitions.collected, recipe=recipe, store=this.store)
+        work = functools.partial(collect.collected, recipe=recipe, store=this.store)
         this.over("collect", work, tables.write_partitions(units, folder / "_in", 1), folder)
         counts = {name: tables.count(folder / name) for name in ("questions", "quarantine")}
         if not counts["questions"]:
@@ -121,7 +118,7 @@ def _collect(this: Factoring) -> StepResult:
         "collect",
         config=[entry.model_dump(mode="json") for entry in recipe.questions],
         inputs=[_fingerprint(recipe)],
-        code=["cot_factory.collect", "cot_factory.partitions"],
+        code=["cot_factory.collect"],
         build=build,
     )
 
@@ -145,9 +142,9 @@ def _enhance(this: Factoring, found: StepResult) -> StepResult:
 
     def build(folder: Path) -> Counts:
         parts = [tables.read(found.table("questions"))] if tables.parts(found.table("questions")) else []
-        whole = tables.write_partitions(partitions.split_questions(parts), folder / "_in", this.recipe.partition)
+        whole = tables.write_partitions(ordered(parts), folder / "_in", this.recipe.partition)
         needs = this.needs(spec.teachers) if asks else MEDIA
-        work = functools.partial(partitions.enhanced, recipe=this.recipe, desk=this.desk(needs, len(whole)))
+        work = functools.partial(enhance.enhanced, recipe=this.recipe, desk=this.desk(needs, len(whole)))
         this.over("enhance", work, whole, folder, needs)
         how = Counter(row["how"] for row in tables.rows(folder / "questions", ["how"]))
         kept = tables.count(folder / "questions")
@@ -162,7 +159,7 @@ def _enhance(this: Factoring, found: StepResult) -> StepResult:
         "enhance",
         config=[spec.model_dump(mode="json"), this.recipe.partition, asked, solving],
         inputs=[found],
-        code=["cot_factory.enhance", "cot_factory.partitions"],
+        code=["cot_factory.enhance"],
         build=build,
     )
 
@@ -172,7 +169,7 @@ def _generate(this: Factoring, questions: StepResult) -> StepResult:
 
     def build(folder: Path) -> Counts:
         parts, needs = tables.parts(questions.table("questions")), this.needs(spec.teachers)
-        work = functools.partial(partitions.generated, recipe=this.recipe, desk=this.desk(needs, len(parts)))
+        work = functools.partial(generate.generated, recipe=this.recipe, desk=this.desk(needs, len(parts)))
         this.over("generate", work, parts, folder, needs)
         counts = {name: tables.count(folder / name) for name in ("chains", "refused")}
         if not counts["chains"]:
@@ -183,7 +180,7 @@ def _generate(this: Factoring, questions: StepResult) -> StepResult:
         "generate",
         config=[spec.model_dump(mode="json"), this.teachers(spec.teachers), prompt(spec.prompt).identity],
         inputs=[questions],
-        code=["cot_factory.generate", "cot_factory.partitions"],
+        code=["cot_factory.generate"],
         build=build,
     )
 
@@ -194,7 +191,7 @@ def _assess(this: Factoring, questions: StepResult, chains: StepResult) -> StepR
     def build(folder: Path) -> Counts:
         parts, needs = tables.parts(chains.table("chains")), this.needs(spec.judges) if spec.judges else MEDIA
         work = functools.partial(
-            partitions.assessed_part, recipe=this.recipe, desk=this.desk(needs, len(parts)),
+            assessing.assessed_part, recipe=this.recipe, desk=this.desk(needs, len(parts)),
             questions=questions.table("questions"), chains=chains.table("chains"),
         )  # fmt: skip
         this.over_names("assess", work, parts, folder, needs)
@@ -207,7 +204,7 @@ def _assess(this: Factoring, questions: StepResult, chains: StepResult) -> StepR
         "assess",
         config=[spec.model_dump(mode="json"), judges],
         inputs=[questions, chains],
-        code=["cot_factory.assessing", "cot_factory.partitions"],
+        code=["cot_factory.assessing"],
         build=build,
     )
 
@@ -216,73 +213,24 @@ def _calibrate(this: Factoring, assessed: StepResult) -> StepResult:
     """The probability of every chain by the calibration, and which are chosen."""
     recipe = this.recipe
 
-    def build(folder: Path) -> Counts:
-        rows = tables.rows(assessed.table("assessed"))
-        right = np.array([row["right"] for row in rows])
-        signals = calibrate.signals_of(rows)
-        about, probability = _fitted(rows, signals, right, recipe)
-        write_atomic(folder / "calibration.json", json.dumps(about, indent=1).encode())
-        by_chain = {people.chain_id(row): float(one) for row, one in zip(rows, probability, strict=True)}
-        for part in tables.parts(assessed.table("assessed")):
-            found = [row | {"probability": by_chain[people.chain_id(row)]} for row in pq.read_table(part).to_pylist()]
-            chosen = [row for group in _by_question(found) for row in _selected(group, recipe)]
-            tables.write(pa.Table.from_pylist(chosen, schema=partitions.SELECTED), folder / "selected" / part.name)
-        kept = tables.count(folder / "selected")
-        return {"samples_in": int(np.sum([row["tier"] != "C" for row in rows])), "samples_kept": kept}
-
     return this.run.step(
         "calibrate",
         config=[recipe.calibrate.model_dump(), recipe.select.model_dump()],
         inputs=[assessed],
-        code=["cot_factory.calibrate", "cot_factory.select", "cot_factory.run"],
-        build=build,
+        code=["cot_factory.chosen"],
+        build=lambda folder: chosen.choose(assessed.table("assessed"), recipe, folder),
     )
 
 
-def _selected(group: Sequence[Row], recipe: Factory) -> list[Row]:
-    return select(group, recipe.select.keep, recipe.select.max_similarity)
-
-
-def _by_question(rows: Sequence[Row]) -> list[list[Row]]:
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row["question"], []).append(row)
-    return list(groups.values())
-
-
-def _fitted(
-    rows: Sequence[Row], signals: calibrate.Floats, right: Any, recipe: Factory
-) -> tuple[dict[str, Any], calibrate.Floats]:
-    """What the report shows of the calibration, and each chain's probability; the agreement where nothing can be
-    fitted, as all chains are right or all wrong.
-    """
-    spec, questions = recipe.calibrate, [row["question"] for row in rows]
-    if not 0 < right.sum() < len(right):
-        return {"fitted": None, "chains": len(rows), "right": int(right.sum())}, signals[:, 2]
-    fit = calibrate.fit(signals, right, spec.method)
-    held = calibrate.cross_fitted(signals, right, questions, spec.method, spec.folds)
-    about = {
-        "fitted": asdict(fit),
-        "chains": len(rows),
-        "right": int(right.sum()),
-        "reliability": asdict(calibrate.reliability(held, right)),
-        "raw": asdict(calibrate.reliability(signals[:, 0], right)),
-        "gain": asdict(calibrate.gain(questions, held, right, signals[:, 2])),
-        "probability": [float(one) for one in held],
-        "right_chains": [bool(one) for one in right],
-    }
-    return about, fit.predict(signals)
-
-
-def _repair(this: Factoring, questions: StepResult, chosen: StepResult) -> StepResult:
+def _repair(this: Factoring, questions: StepResult, picked: StepResult) -> StepResult:
     spec = this.recipe.review
 
     def build(folder: Path) -> Counts:
         names = [*spec.repair, *this.recipe.assess.judges]
-        parts, needs = tables.parts(chosen.table("selected")), this.needs(names) if spec.repair else MEDIA
+        parts, needs = tables.parts(picked.table("selected")), this.needs(names) if spec.repair else MEDIA
         work = functools.partial(
-            partitions.mended, recipe=this.recipe, desk=this.desk(needs, len(parts)),
-            questions=questions.table("questions"), selected=chosen.table("selected"),
+            repair.mended, recipe=this.recipe, desk=this.desk(needs, len(parts)),
+            questions=questions.table("questions"), selected=picked.table("selected"),
         )  # fmt: skip
         this.over_names("repair", work, parts, folder, needs)
         mended = sum(row["mended"] for row in tables.rows(folder / "selected", ["mended"]))
@@ -292,8 +240,8 @@ def _repair(this: Factoring, questions: StepResult, chosen: StepResult) -> StepR
     return this.run.step(
         "repair",
         config=[list(spec.repair), asked, this.recipe.assess.model_dump(mode="json")],
-        inputs=[questions, chosen],
-        code=["cot_factory.repair", "cot_factory.partitions"],
+        inputs=[questions, picked],
+        code=["cot_factory.repair"],
         build=build,
     )
 
@@ -314,11 +262,11 @@ def _review(this: Factoring, questions: StepResult, assessed: StepResult, mended
                     continue
                 reason = row["reason"] or f"redundancy {row['redundancy']:.2f}"
                 tasks.append(people.task_of(known[row["question"]], row, reason, row["original"]))
-                left, fate = people.applied(row, decisions.get(people.chain_id(row)))
+                left, fate = people.applied(row, decisions.get(chain_id(row)))
                 fates[fate] += 1
                 if fate in {"accepted", "fixed"} or (fate == "waiting" and spec.unreviewed == "release"):
                     kept.append(left)
-            tables.write(pa.Table.from_pylist(kept, schema=partitions.MENDED), folder / "kept" / part.name)
+            tables.write(pa.Table.from_pylist(kept, schema=MENDED), folder / "kept" / part.name)
         controls = [] if not tasks else people.gold(_controls(known, assessed), spec.gold, len(tasks))
         people.write_tasks(sorted([*tasks, *controls], key=lambda task: task.id), folder / "tasks.jsonl")
         told = {fate: fates[fate] for fate in ("accepted", "fixed", "rejected", "waiting")}
@@ -328,7 +276,7 @@ def _review(this: Factoring, questions: StepResult, assessed: StepResult, mended
         "review",
         config=[spec.model_dump(mode="json"), this.recipe.assess.model_dump(mode="json"), _plain(decisions)],
         inputs=[questions, assessed, mended],
-        code=["cot_factory.people", "cot_factory.run"],
+        code=["cot_factory.people"],
         build=build,
     )
     publish(result.table("tasks.jsonl"), folder_out / "tasks.jsonl")
@@ -348,12 +296,12 @@ def _score(this: Factoring, questions: StepResult, assessed: StepResult, kept: S
     spec = this.recipe.score
 
     def build(folder: Path) -> Counts:
-        rates = pass_rates(tables.rows(assessed.table("assessed"), ["question", "right"]))
+        rates = score.pass_rates(tables.rows(assessed.table("assessed"), ["question", "right"]))
         asks = bool(spec.judges) or spec.blind_paths > 0
         names = [*spec.judges, *(this.recipe.generate.teachers if spec.blind_paths else ())]
         parts, needs = tables.parts(kept.table("kept")), this.needs(names) if asks else MEDIA
         work = functools.partial(
-            partitions.scored, recipe=this.recipe, desk=this.desk(needs, len(parts)),
+            score.scored, recipe=this.recipe, desk=this.desk(needs, len(parts)),
             questions=questions.table("questions"), kept=kept.table("kept"), pass_rates=rates,
         )  # fmt: skip
         this.over_names("score", work, parts, folder, needs)
@@ -367,17 +315,9 @@ def _score(this: Factoring, questions: StepResult, assessed: StepResult, kept: S
             [this.recipe.generate.model_dump(mode="json")] if spec.blind_paths else [], prompt("score").identity,
         ],
         inputs=[questions, assessed, kept],
-        code=["cot_factory.score", "cot_factory.partitions"],
+        code=["cot_factory.score"],
         build=build,
     )  # fmt: skip
-
-
-def pass_rates(rows: Sequence[Row]) -> dict[str, float]:
-    """The share of each question's paths that are right."""
-    right: dict[str, list[bool]] = {}
-    for row in rows:
-        right.setdefault(row["question"], []).append(row["right"])
-    return {name: sum(told) / len(told) for name, told in right.items()}
 
 
 def _release(this: Factoring, questions: StepResult, kept: StepResult, scored: StepResult) -> StepResult:

@@ -38,7 +38,8 @@ def repeats(
     wanted = np.array([base[int(score)] for score in scores], np.float64) * decay ** len(rounds) * 2 * gains
     whole = np.floor(wanted)
     drawn = np.array([_uniform(seed, len(rounds), name) for name in ids])
-    return np.minimum(whole + (drawn < wanted - whole), cap).astype(np.int64)
+    found: npt.NDArray[np.int64] = np.minimum(whole + (drawn < wanted - whole), cap).astype(np.int64)
+    return found
 
 
 def gain(ids: Sequence[str], rounds: Sequence[Mapping[str, tuple[float | None, float | None]]]) -> Floats:
@@ -57,7 +58,7 @@ def gain(ids: Sequence[str], rounds: Sequence[Mapping[str, tuple[float | None, f
 
 
 def _uniform(seed: int, number: int, name: str) -> float:
-    return xxhash.xxh3_64_intdigest(f"{seed}/{number}/{name}") / 2**64
+    return xxhash.xxh3_64_intdigest(f"{seed}/{number}/{name}".encode()) / 2**64
 
 
 def read_feedback(path: Path) -> dict[str, tuple[float | None, float | None]]:

@@ -5,22 +5,31 @@ picture, little reasoning · 4 needs reasoning · 5 strongly multimodal, advance
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from data_engine.verify.extract import final_answer
+import pyarrow as pa
 
+from cot_factory import costs
 from cot_factory.asking import Desk
 from cot_factory.generate import ask_of
 from cot_factory.prompting import prompt
-from cot_factory.question import Question, steps_of
-from cot_factory.recipe import SCORES, Generate, Score
+from cot_factory.question import Question, Row, chain_id, read_part, steps_of
+from cot_factory.recipe import SCORES, Factory, Generate, Score
 from cot_factory.verdict import answer_judgement
+from data_engine.teachers.counts import Counts
 from data_engine.teachers.request import Answer, Failure, Request
+from data_engine.verify.extract import final_answer
 
 EASY_PASS, HARD_PASS = 0.9, 0.5
 MANY_STEPS = 4
+SCORED = pa.schema(
+    [("chain", pa.string()), ("question", pa.string()), ("by", pa.string()), ("why", pa.string())]
+    + [(name, pa.int32()) for name in ("score", "low", "high")]
+    + [("pass_rate", pa.float64()), ("blind_rate", pa.float64())]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +115,30 @@ def _blindly(question: Question, number: int, solving: Generate) -> Iterator[Req
     asked = ask_of(replace(question, facts=(), shown=()), solving)
     for k in range(number):
         yield replace(asked, seed=first + k, together=(first, number), logprobs=False)
+
+
+def scored(
+    units: pa.Table, *, recipe: Factory, desk: Desk, questions: Path, kept: Path, pass_rates: Mapping[str, float]
+) -> dict[str, pa.Table]:
+    desk = replace(desk, counts=Counts())
+    known, rows = read_part(units, questions, kept)
+    asked = list(dict.fromkeys(row["question"] for row in rows))
+    blindly = blind([known[name] for name in asked], recipe.score, recipe.generate, desk)
+    pairs = [(known[row["question"]], row) for row in rows]
+    found = scores(pairs, dict(pass_rates), blindly, recipe.score, desk)
+    about = [
+        {
+            **asdict(one), "chain": chain_id(row), "question": row["question"],
+            "pass_rate": pass_rates[row["question"]], "blind_rate": blindly.get(row["question"]),
+        }
+        for row, one in zip(rows, found, strict=True)
+    ]  # fmt: skip
+    return {"scores": pa.Table.from_pylist(about, schema=SCORED), **costs.table(desk.counts)}
+
+
+def pass_rates(rows: Sequence[Row]) -> dict[str, float]:
+    """The share of each question's paths that are right."""
+    right: dict[str, list[bool]] = {}
+    for row in rows:
+        right.setdefault(row["question"], []).append(row["right"])
+    return {name: sum(told) / len(told) for name, told in right.items()}

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-_PROJECT = ("data_engine", "model", "strict_yaml")
+_PROJECT = ("data_engine", "cot_factory", "model", "strict_yaml")
 _WIRING = (
     *("data_engine.catalog", "data_engine.curation", "data_engine.recipe", "data_engine.step", "data_engine.machine"),
     *("data_engine.judge", "data_engine.passes", "data_engine.runners", "data_engine.code_version", "strict_yaml"),
-    *("data_engine.chain", "data_engine.finish"),
+    *("data_engine.chain", "data_engine.finish", "cot_factory.recipe", "cot_factory.run"),
 )
 _DATA = (".npz", ".yaml", ".txt", ".json")
 

@@ -15,7 +15,7 @@ _IS_THERE = re.compile(
     r"^(?:is|are|does|do)\s+(?P<no>no\s+)?(?:there\s+)?(?:the\s+image\s+)?(?P<not>not\s+)?(?:contain\s+)?"
     r"(?:an?\s+)?(?P<what>[a-z]+(?:\s[a-z]+)?)(?:\s+(?:in the image|present|shape))?(?P<shape>\s+present)?\s*$"
 )
-_WHICH = re.compile(r"^what\s+(?P<kind>[a-z]+)\b")
+_WHICH = re.compile(r"^what\s+(?:is\s+the\s+)?(?P<kind>colou?r|shape)\b(?!\s+shape)")
 _NONE = re.compile(r"\b(?:no|not\s+an?|isn't\s+an?|is\s+not|are\s+no)\s+(?P<what>[a-z]+)\b")
 _IS = re.compile(
     r"\bthe\s+(?P<kind>colou?r|shape)(?:\s+of\s+the\s+shape|\s+in\s+the\s+image|\s+of\s+the\s+image)?\s+is\s+"
@@ -52,7 +52,7 @@ def _read_object(fact: str, known: Known) -> None:
         return
     for kind, value in data.items() if isinstance(data, dict) else ():
         if isinstance(value, str):
-            known.values.setdefault(_ALIKE.get(kind, kind), set()).add(value.lower())
+            known.values.setdefault(_ALIKE.get(str(kind), str(kind)), set()).add(value.lower())
             known.present.add(value.lower())
 
 

@@ -1,5 +1,6 @@
 """A teacher in a checkpoint folder, run in this process through transformers; text only. Loaded once per process."""
 
+import copy
 import functools
 import importlib
 from pathlib import Path
@@ -15,7 +16,7 @@ from data_engine.teachers.request import Image, Request, Token
 def ask(teacher: Teacher, request: Request, seed: int, temperature: float) -> Reply:
     """The folder's reply, always with log-probabilities; of `choices` the likeliest. Raises ReplyError."""
     model, tokenizer = _load(teacher.folder)
-    prompt = _prompt(tokenizer, request)
+    prompt, head = _prompt(tokenizer, request)
     longest = teacher.max_tokens if request.max_tokens is None else request.max_tokens
     context = int(getattr(model.config, "max_position_embeddings", 1 << 30))
     if prompt.shape[1] + longest > context:
@@ -25,14 +26,17 @@ def ask(teacher: Teacher, request: Request, seed: int, temperature: float) -> Re
     first, number = request.together or (seed, 1)
     if seed != request.seed or not 0 <= seed - first < number:  # another try
         first, number = seed, 1
-    reply = _written(teacher.folder, tuple(prompt[0].tolist()), longest, first, number, temperature)[seed - first]
+    read = tuple(prompt[0].tolist())
+    reply = _written(teacher.folder, read, head, longest, first, number, temperature)[seed - first]
     if not reply.text.strip():
         raise ReplyError("empty reply", again=True, spent=(reply.prompt_tokens, reply.completion_tokens))
     return reply
 
 
-def _prompt(tokenizer: Any, request: Request) -> Any:
-    """Token ids [1, L] of the chat template's rendering."""
+def _prompt(tokenizer: Any, request: Request) -> tuple[Any, int]:
+    """Token ids [1, L] of the chat template's rendering, and how many of them come before the last turn: the examples,
+    which many requests share.
+    """
     messages = [{"role": "system", "content": request.system}] if request.system else []
     for turn in request.turns:
         if any(isinstance(part, Image) for part in turn.parts):
@@ -41,12 +45,17 @@ def _prompt(tokenizer: Any, request: Request) -> Any:
     if not tokenizer.chat_template:
         raise ReplyError("no chat template", "the folder's tokenizer has none", stop=True)
     rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    return tokenizer(rendered, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    prompt = tokenizer(rendered, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    if len(request.turns) < 3:
+        return prompt, 0
+    before = tokenizer.apply_chat_template(messages[:-1], tokenize=False)
+    head: list[int] = tokenizer(before, add_special_tokens=False)["input_ids"]
+    return prompt, len(head) if prompt[0, : len(head)].tolist() == head else 0
 
 
 @functools.lru_cache(maxsize=2)
 def _written(
-    folder: str, prompt: tuple[int, ...], longest: int, seed: int, number: int, temperature: float
+    folder: str, prompt: tuple[int, ...], head: int, longest: int, seed: int, number: int, temperature: float
 ) -> tuple[Reply, ...]:
     """So many replies to one prompt, written at the same time: kept until all those who share them have asked."""
     torch: Any = importlib.import_module("torch")
@@ -55,8 +64,10 @@ def _written(
     read = torch.tensor([prompt])
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(seed)
-        cache = model(input_ids=read[:, :-1], use_cache=True, logits_to_keep=1).past_key_values if number > 1 else None
-        if cache is not None:
+        cache = copy.deepcopy(_head(folder, prompt[:head])) if head else None
+        if number > 1 or head:
+            rest = read[:, head:-1]
+            cache = model(input_ids=rest, past_key_values=cache, use_cache=True, logits_to_keep=1).past_key_values
             cache.batch_repeat_interleave(number)
         rows = read.expand(number, -1)
         out = model.generate(
@@ -67,6 +78,16 @@ def _written(
     chosen = [step.float().log_softmax(-1).gather(1, said[:, [at]])[:, 0] for at, step in enumerate(out.logits)]
     scores = torch.stack(chosen, dim=1).tolist()
     return tuple(_reply(model, tokenizer, len(prompt), *row) for row in zip(said.tolist(), scores, strict=True))
+
+
+@functools.lru_cache(maxsize=2)
+def _head(folder: str, tokens: tuple[int, ...]) -> Any:
+    """Keys and values of what prompts begin with. It is always read alone, so that a reply does not depend on which
+    requests came before.
+    """
+    torch: Any = importlib.import_module("torch")
+    with torch.inference_mode():
+        return _load(folder)[0](input_ids=torch.tensor([tokens]), use_cache=True, logits_to_keep=1).past_key_values
 
 
 def _reply(model: Any, tokenizer: Any, prompt_tokens: int, said: list[int], scores: list[float]) -> Reply:
