@@ -1,0 +1,60 @@
+"""A process that compares formulas with math-verify, one a line of standard input; `data_engine.verify.formula` keeps it.
+
+It is started as a program, takes `{"gold": ..., "answer": ..., "seconds": ...}` and writes `{"right": ...}` or
+`{"why": ...}`. A parent that is gone, too much memory, or twice the time that it was given ends it.
+"""
+
+import json
+import logging
+import resource
+import signal
+import sys
+from typing import Any
+
+READY = "ready"
+
+
+def main() -> None:
+    limit = int(sys.argv[1]) * 2**20
+    out = sys.stdout
+    sys.stdout = sys.stderr  # what libraries print is no answer
+    compare = _load()
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    print(READY, file=out, flush=True)
+    for line in sys.stdin:
+        item = json.loads(line)
+        # Its parent kills it in time; should the parent be gone, it kills itself.
+        signal.setitimer(signal.ITIMER_REAL, 2 * item["seconds"] + 1)
+        print(json.dumps(_said(compare, item)), file=out, flush=True)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _said(compare: Any, item: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"right": compare(item["gold"], item["answer"])}
+    except Exception as error:  # of any library below, on any input; MemoryError and RecursionError among them
+        return {"why": f"{type(error).__name__}: {str(error)[:100]}"}
+
+
+def _load() -> Any:
+    from latex2sympy2_extended import NormalizationConfig
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
+    logging.disable(logging.CRITICAL)
+    config = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
+    del NormalizationConfig
+
+    def read(text: str) -> list[Any]:
+        found: list[Any] = parse(f"\\boxed{{{text}}}", config, parsing_timeout=None)
+        return found
+
+    def compare(gold: str, answer: str) -> bool:
+        one, other = read(gold), read(answer)
+        return bool(verify(one, other, timeout_seconds=None) or verify(other, one, timeout_seconds=None))
+
+    compare("\\frac{x^2-1}{x-1}", "x+1")  # everything is loaded before the memory is limited and the clock runs
+    return compare
+
+
+if __name__ == "__main__":
+    main()
