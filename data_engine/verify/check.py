@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from data_engine.verify import formula, numbers, quantity, regions, spans, words
+from data_engine.verify import formula, formula_text, numbers, quantity, regions, spans, words
 from data_engine.verify.extract import final_answer
 from data_engine.verify.formula import Formulas
 from data_engine.verify.judgement import Judgement
@@ -37,9 +37,7 @@ def judge(truth: Truth, reply: str, *, thinking: bool = False, formulas: Formula
 def judge_answer(truth: Truth, answer: str, *, formulas: Formulas | None = None) -> Judgement:
     """An answer that stands alone, held against the truth."""
     if isinstance(truth, Formula):
-        return words.first_right(
-            (formulas.judge if formulas else formula.judge)(truth.value, said) for said in words.readings(answer)
-        )
+        return (formulas.judge if formulas else formula.judge)(truth.value, *formula_text.readings(answer))
     return _JUDGES[truth.kind](truth, answer)
 
 

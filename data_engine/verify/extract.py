@@ -15,7 +15,7 @@ _PHRASE = re.compile(
     re.IGNORECASE,
 )
 # A sentence ends at a full stop that a new one follows, or nothing; 3.5 and "approx. 3" go on.
-_STOP = re.compile(r"(?:[.!](?=\s+[A-Z(*])|。|[.!]?\s*$)")
+_STOP = re.compile(r"[.!](?=\s+[A-Z(*])|。|[.!]\s*$")
 
 
 def final_answer(reply: str, *, thinking: bool = False) -> str | None:

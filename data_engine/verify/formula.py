@@ -43,26 +43,32 @@ class Formulas:
         self._open()
 
     def _open(self) -> None:
-        self._pid = os.getpid()
-        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
+        idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         for _ in range(self._workers):
-            self._idle.put(_Worker(self._memory_mb))
+            idle.put(_Worker(self._memory_mb))
+        self._idle, self._pid = idle, os.getpid()
 
-    def judge(self, gold: str, answer: str) -> Judgement:
-        """Is `answer` the formula `gold`, in any equivalent form? Never raises for what either may hold."""
-        return _without_process(gold, answer) or self._asked(gold, answer)
+    def judge(self, gold: str, *answers: str) -> Judgement:
+        """Is one of the readings of an answer the formula `gold`, in any equivalent form? All of them together have
+        `seconds`. Never raises for what either may hold.
+        """
+        easy = [_without_process(gold, answer) for answer in answers]
+        right = next((judgement for judgement in easy if judgement and judgement.right), None)
+        hard = [normal(answer) for answer, judgement in zip(answers, easy, strict=True) if judgement is None]
+        if right is None and hard:
+            return self._asked(normal(gold), hard)
+        return right or next((judgement for judgement in easy if judgement), Judgement(False, 0.0, "no answer"))
 
-    def _asked(self, gold: str, answer: str) -> Judgement:
+    def _asked(self, gold: str, answers: list[str]) -> Judgement:
         if self._pid != os.getpid():
             self._open()
         worker = self._idle.get()
         try:
-            said = worker.ask({"gold": normal(gold), "answer": normal(answer), "seconds": self.seconds}, self.seconds)
+            said = worker.ask({"gold": gold, "answers": answers, "seconds": self.seconds}, self.seconds)
         finally:
             self._idle.put(worker)
-        if said.get("right"):
-            return Judgement(True, 1.0, "an equivalent formula")
-        return Judgement(False, 0.0, said.get("why", "not an equivalent formula"))
+        right = bool(said.get("right"))
+        return Judgement(right, float(right), said.get("why") or f"{'an' if right else 'no'} equivalent formula")
 
     def close(self) -> None:
         """Ends the workers; what another thread is judging right now is judged first."""
@@ -89,14 +95,12 @@ class _Worker:
     def ask(self, item: dict[str, Any], seconds: float) -> dict[str, Any]:
         """What the worker says of an item; `why` where it died or was late. Raises RuntimeError if none can start."""
         process = self._started()
-        assert process.stdin is not None
         deadline = time.monotonic() + seconds
         try:
-            process.stdin.write(json.dumps(item).encode() + b"\n")
-            process.stdin.flush()
-            line = self._line(deadline)
-        except OSError:
-            line = b""
+            line = self._answered(process, json.dumps(item).encode() + b"\n", deadline)
+        except BaseException:  # an interrupt: its answer, still to come, would be taken for the next item's
+            self.end()
+            raise
         if line:
             said: dict[str, Any] = json.loads(line)
             if "MemoryError" in said.get("why", ""):
@@ -105,6 +109,15 @@ class _Worker:
         late = process.poll() is None and time.monotonic() >= deadline
         self.end()
         return {"why": f"not judged within {seconds:g} s" if late else "the formula ended its process"}
+
+    def _answered(self, process: "subprocess.Popen[bytes]", question: bytes, deadline: float) -> bytes:
+        assert process.stdin is not None
+        try:
+            process.stdin.write(question)
+            process.stdin.flush()
+        except OSError:
+            return b""
+        return self._line(deadline)
 
     def _started(self) -> "subprocess.Popen[bytes]":
         if self._process is None or self._process.poll() is not None:
@@ -153,10 +166,13 @@ def _without_process(gold: str, answer: str) -> Judgement | None:
         if len(text) > LONGEST:
             return Judgement(False, 0.0, f"the {name} is {len(text):,} characters long, a formula at most {LONGEST:,}")
     one, other = normal(gold), normal(answer)
-    if not one or not other:
-        return Judgement(False, 0.0, "no answer")
-    if one == other:
-        return Judgement(True, 1.0, "the same formula")
+    if one == other or not (one and other):
+        return Judgement(True, 1.0, "the same formula") if one == other != "" else Judgement(False, 0.0, "no answer")
+    return _by_numbers(one, other)
+
+
+def _by_numbers(one: str, other: str) -> Judgement | None:
+    """Of two plain numbers; None where they are none, or so near that one may be the other's decimals."""
     first, second = numbers.parse(one), numbers.parse(other)
     if first is None or second is None or first.unit or second.unit or first.name or second.name:
         return None
@@ -167,7 +183,7 @@ def _without_process(gold: str, answer: str) -> Judgement | None:
     return None
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 @functools.cache
@@ -177,8 +193,8 @@ def _default() -> Formulas:
     return pool
 
 
-def judge(gold: str, answer: str) -> Judgement:
+def judge(gold: str, *answers: str) -> Judgement:
     """`Formulas.judge` by a pool that starts when it is first needed and ends with the program."""
     with _lock:
         pool = _default()
-    return pool.judge(gold, answer)
+    return pool.judge(gold, *answers)

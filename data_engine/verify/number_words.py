@@ -8,7 +8,8 @@ _ONES = (
 )
 _SMALL = {word: number for number, word in enumerate([*_ONES.split(), "eighteen", "nineteen"])}
 _TENS = {
-    word: 10 * n for n, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2)
+    word: 10 * n
+    for n, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2)
 }
 _BIG = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8}
@@ -19,7 +20,7 @@ _WORD = re.compile(r"([a-z]+)[\s-]*", re.IGNORECASE)
 
 def parse(text: str) -> tuple[Fraction | None, str]:
     """The number whose words `text` begins with, and what comes after them; None and all of it where there is none."""
-    words, ends = [], []
+    words, ends = list[str](), list[int]()
     for found in _WORD.finditer(text):
         if found.start() != (ends[-1] if ends else 0) or not _counts(found[1].lower()):
             break
@@ -32,21 +33,23 @@ def parse(text: str) -> tuple[Fraction | None, str]:
 
 
 def _counts(word: str) -> bool:
-    return word in {"hundred", "and", "a", "dozen", "no", "none"} or any(
-        word in t for t in (_SMALL, _TENS, _BIG, _PARTS)
-    )
+    return any(word in words for words in (_SMALL, _TENS, _BIG, _PARTS, {"hundred", "and", "a", "dozen"}))
 
 
 def _value(words: list[str]) -> Fraction | None:
-    if words in (["none"], ["no"]):
-        return Fraction(0)
     if words[-1] == "dozen":
-        many = _value(words[:-1]) if words[:-1] not in ([], ["a"]) else Fraction(1)
-        return _value(["half"]) * 12 if words[:-1] in (["half"], ["half", "a"]) else many and many * 12  # type: ignore[operator]
+        many = _dozens(words[:-1])
+        return None if many is None else 12 * many
     if words[-1] in _PARTS:
         return _fraction(words)
     whole = _whole(words)
     return None if whole is None else Fraction(whole)
+
+
+def _dozens(words: list[str]) -> Fraction | None:
+    if words in ([], ["a"]):
+        return Fraction(1)
+    return Fraction(1, 2) if words in (["half"], ["half", "a"]) else _value(words)
 
 
 def _fraction(words: list[str]) -> Fraction | None:
@@ -65,28 +68,22 @@ def _fraction(words: list[str]) -> Fraction | None:
 
 def _whole(words: list[str]) -> int | None:
     """A whole number of all of the words; None where they make none (two seven)."""
-    total, group, last = 0, 0, 10**15  # `last`: the least place that is taken, which the next word must stay below
-    for at, word in enumerate(words):
-        if word == "and":
-            if at in {0, len(words) - 1} or group % 100:
-                return None
-        elif word == "a":
-            if at or len(words) < 2 or words[1] not in {"hundred", *_BIG}:
-                return None
-            group, last = 1, 1
-        elif word in _SMALL or word in _TENS:
-            number = _SMALL.get(word, _TENS.get(word, 0))
-            if last <= number or (number == 0 and len(words) > 1):
-                return None
-            group, last = group + number, 10 if word in _TENS else 1
-        elif word == "hundred":
-            if not 0 < group < 100:
-                return None
+    if not words or words[-1] == "and":
+        return None
+    if words[0] == "a":
+        words = ["one", *words[1:]] if words[1:2] and words[1] in {"hundred", *_BIG} else ["and"]
+    # The sum so far; the group of hundreds that is being said; the least place that is taken in it.
+    total, group, last = 0, 0, 1000
+    for word in words:
+        step = _BIG.get(word)
+        if step is not None and group and not (total and total % (step * 1000)):
+            total, group, last = total + group * step, 0, 1000
+        elif word == "hundred" and 0 < group < 100:
             group, last = group * 100, 100
-        elif word in _BIG:
-            if not group or (total and total % (_BIG[word] * 1000)):
-                return None
-            total, group, last = total + group * _BIG[word], 0, 10**15
-        else:
+        elif (
+            (number := _SMALL.get(word, _TENS.get(word))) is not None and number < last and (number or len(words) == 1)
+        ):
+            group, last = group + number, 10 if word in _TENS else 0
+        elif word != "and" or group % 100 or not group + total:
             return None
-    return total + group if words else None
+    return total + group

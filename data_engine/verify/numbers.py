@@ -1,4 +1,4 @@
-"""Numbers as people and models write them, exactly: 1,234.5, 3 1/2, 6.02×10^23, 45%, $3.50, 一百二十, twenty-one, 5 ft 3 in.
+"""Numbers as people and models write them, exactly: 1,234.5, 3 1/2, 6.02×10^23, 45%, $3.50, 一百二十, 5 ft 3 in.
 
 What is no one number is none: a range (3-5), a bound (more than 3), a list.
 """
@@ -49,36 +49,29 @@ _LATEX = [
 _LATEX_RULES = [(re.compile(pattern), by) for pattern, by in _LATEX]
 _CURRENCY = re.compile(r"^(-?)\s*(US\$|USD|EUR|GBP|CNY|RMB|JPY|INR|[$€£¥₹])\s*(-?)\s*")
 _ABOUT = re.compile(
-    r"^(?:(?:≈|~|=|about|approximately|approx\.?|roughly|around|nearly|exactly|only|just|a total of|total of|a|an|the|大约|约|共|一共)\s*)+",
+    r"^(?:(?:≈|~|=|about|approximately|approx\.?|roughly|around|nearly|exactly|only|just"
+    r"|a total of|total of|a|an|the|大约|约|共|一共)\s*)+",
     re.IGNORECASE,
 )
-_DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?:[ \u202f']\d{3})+(?:\.\d+)?|\d{1,3}(?:\.\d{3})+,\d+|\d+(?:\.\d*)?|\.\d+)"
+_GROUPED = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?:[ \u202f']\d{3})+(?:\.\d+)?|\d{1,3}(?:\.\d{3})+,\d+"
+_DECIMAL = rf"(?:{_GROUPED}|\d+(?:\.\d*)?|\.\d+)"
 _NUMBER = re.compile(
     rf"(?P<sign>[-+]?)\s*(?:(?P<whole>\d+)(?:\s+|\s*\+\s*)(?P<top>\d+)\s*/\s*(?P<under>\d+)"
     r"|10\s*(?:\^|\*\*)\s*\(?\s*(?P<ten>[-+]?\d{1,4})\s*\)?"
     rf"|\(?\s*(?P<over>[-+]?{_DECIMAL})\s*\)?\s*/\s*\(?\s*(?P<below>[-+]?{_DECIMAL})\s*\)?"
-    rf"|(?P<decimal>{_DECIMAL})(?:\s*[x×*]\s*10\s*(?:\^|\*\*)\s*\(?\s*(?P<power>[-+]?\d{{1,4}})\s*\)?|[eE](?P<e>[-+]?\d{{1,4}}))?)"
+    rf"|(?P<decimal>{_DECIMAL})(?:\s*[x×*]\s*10\s*(?:\^|\*\*)\s*\(?\s*(?P<power>[-+]?\d{{1,4}})\s*\)?"
+    r"|[eE](?P<e>[-+]?\d{1,4}))?)"
 )
 _MANY = {
-    "hundred": 2,
-    "thousand": 3,
-    "million": 6,
-    "mn": 6,
-    "billion": 9,
-    "bn": 9,
-    "trillion": 12,
-    "万": 4,
-    "亿": 8,
-    "千": 3,
-    "百万": 6,
-    "万亿": 12,
-}
+    "hundred": 2, "thousand": 3, "million": 6, "mn": 6, "billion": 9, "bn": 9, "trillion": 12, "千": 3, "万": 4,
+    "百万": 6, "亿": 8, "万亿": 12,
+}  # fmt: skip
 _MANY_WORDS = re.compile(
     rf"\s*(?:({'|'.join(sorted(_MANY, key=len, reverse=True))})(?![a-z])|([kKMBT])(?![A-Za-z/]))", re.IGNORECASE
 )
 _SHORT = {"k": 3, "M": 6, "B": 9, "T": 12, "K": 3}
 _NOT_ONE = re.compile(
-    r"^(?:[<>≤≥±]|\\[lg]e|more than|less than|at least|at most|over|under|between|from|up to|fewer than|greater than)|±",
+    r"^(?:[<>≤≥±]|\\[lg]e|(?:more|less|fewer|greater) than|at least|at most|over|under|between|from|up to)|±",
     re.IGNORECASE,
 )
 _UNIT_END = re.compile(r"^[^\d,;=<>+]*(?:\^?-?\d(?!\d)[^\d,;=<>+]*)*$")
@@ -108,7 +101,7 @@ def _plain(text: str) -> str:
     said = " ".join(said.strip().strip("*_`").split())
     while said.startswith("(") and said.endswith(")") and "(" not in said[1:]:
         said = said[1:-1].strip()
-    return re.sub(r"(?<=[\w%°)$])[.。!]$", "", said) if not re.fullmatch(r"-?\d+\.", said) else said
+    return re.sub(r"(?<=[\w%°)$])[.。]$", "", said) if not re.fullmatch(r"-?\d+\.", said) else said
 
 
 def _character(letter: str) -> str:

@@ -19,6 +19,9 @@ _PIECE = re.compile(
 )
 
 
+_NONE = re.compile(r"^\W*(?:none|no\s+\w+|(?:there\s+)?(?:are|is)\s+(?:none|no)\b|没有)", re.IGNORECASE)
+
+
 def stated(answer: str) -> Quantity | None:
     """The one number an answer states: all of it, its last line, what follows the last `=` or `is`, or the only number
     in it. None where it states none, or several.
@@ -83,8 +86,12 @@ def number(truth: Number, answer: str) -> Judgement:
         return Judgement(False, 0.0, wrong or "no single number")
     candidates = [value, *([said.value] if _percent(said) and not _percent(asked) and not asked.dimensions else [])]
     right = any(_within(asked.value, candidate, truth) for candidate in candidates)
-    shown = f"{float(value):.10g}" if abs(value) < 10**300 else "a huge number"
-    return Judgement(right, float(right), f"{shown} {'is' if right else 'is not'} {truth.value} {truth.unit}".strip())
+    verb = "is" if right else "is not"
+    return Judgement(right, float(right), f"{_shown(value)} {verb} {truth.value} {truth.unit}".strip())
+
+
+def _shown(value: Fraction) -> str:
+    return f"{float(value):.10g}" if abs(value) < 10**300 else "a huge number"
 
 
 def _percent(said: Quantity) -> bool:
@@ -94,15 +101,10 @@ def _percent(said: Quantity) -> bool:
 def _in_unit_of(asked: Quantity, said: Quantity, truth: Number) -> tuple[str, Fraction | None]:
     """What is wrong with the unit, or the value in the truth's."""
     if asked.unit is None:
-        if asked.name and said.name and plain(asked.name) != plain(said.name) and truth.unit_required:
-            return f"in {said.name}, not in {asked.name}", None
         return "", said.value * said.unit.factor if said.unit is not None and _percent(said) else said.value
     if said.unit is None:
-        if said.name:
-            return f"in {said.name!r}, not in {truth.unit or truth.value}", None
-        if truth.unit_required:
-            return f"no unit, {truth.unit} asked for", None
-        return "", said.value
+        wrong = f"in {said.name!r}" if said.name else "no unit" if truth.unit_required else ""
+        return (f"{wrong}, {truth.unit or truth.value} asked for", None) if wrong else ("", said.value)
     if not _comparable(asked, said):
         return f"a unit that {truth.unit or truth.value} cannot be told in", None
     return "", (said.base - asked.unit.offset) / asked.unit.factor
@@ -136,16 +138,15 @@ def _half_place(value: Fraction, digits: int) -> Fraction:
 def count(truth: Count, answer: str) -> Judgement:
     """The stated whole number; points that the answer marks must be as many, and alone they state it."""
     points = sum(isinstance(shape, grounding.Point) for shape in grounding.parse(answer)[0])
-    said = stated(_MARKED.sub(" ", answer)) if not points or _MARKED.sub("", answer).strip() else None
-    if said is None and not points:
-        return Judgement(False, 0.0, "no single number")
-    many = Fraction(points) if said is None else said.value
-    if said is not None and (said.unit is not None or many.denominator != 1):
-        return Judgement(False, 0.0, "not how many")
-    if points and many != points:
-        return Judgement(False, 0.0, f"says {int(many)} and marks {points}")
-    right = many == truth.value
-    return Judgement(right, float(right), f"{int(many)}, {truth.value} {'as asked' if right else 'are there'}")
+    prose = _MARKED.sub(" ", answer)
+    said = stated(prose) if not points or prose.strip() else Quantity(Fraction(points))
+    said = Quantity(Fraction(0)) if said is None and not points and _NONE.search(prose) else said
+    if said is None or said.unit is not None or said.value.denominator != 1:
+        return Judgement(False, 0.0, "not how many" if said else "no single number")
+    if points and said.value != points:
+        return Judgement(False, 0.0, f"says {_shown(said.value)} and marks {points}")
+    right = said.value == truth.value
+    return Judgement(right, float(right), f"says {_shown(said.value)}, there are {truth.value}")
 
 
 def chart(truth: Chart, answer: str) -> Judgement:

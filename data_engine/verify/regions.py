@@ -15,7 +15,7 @@ from data_engine.verify.truth import XY, Box, Coordinates, Corners, Point
 Floats = npt.NDArray[np.float64]
 
 _N = r"[-+]?\d{1,7}(?:\.\d{1,12})?"
-_SEP = r"\s*[,，;\s]\s*"
+_SEP = r"(?:\s*[,，;]\s*|\s+)"
 _FOUR = re.compile(rf"[\[(]\s*({_N}){_SEP}({_N}){_SEP}({_N}){_SEP}({_N})\s*[\])]")
 _TWO_PAIRS = re.compile(
     rf"[\[(]\s*({_N}){_SEP}({_N})\s*[\])]\s*(?:,|to|and|-|–|->|→|到|至)?\s*[\[(]\s*({_N}){_SEP}({_N})\s*[\])]"
@@ -74,7 +74,8 @@ def _moved(xy: Floats, given: Coordinates, truth: Box | Point) -> Floats:
         return xy
     if given == "bins":
         return grounding.denormalise(xy, *truth.size)
-    return xy / np.array(truth.size) * grounding.BINS - 0.5
+    moved: Floats = xy / np.array(truth.size) * grounding.BINS - 0.5
+    return moved
 
 
 def iou(one: Floats, other: Floats) -> Floats:

@@ -31,7 +31,7 @@ class Choice(Strict):
 
     kind: Literal["choice"] = "choice"
     value: Annotated[str, Field(pattern=r"^[A-Za-z]$")]
-    options: dict[Annotated[str, Field(pattern=r"^[A-Za-z]$")], Some] = {}
+    options: dict[Annotated[str, Field(pattern=r"^[A-Za-z]$")], Some] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _is_an_option(self) -> "Choice":

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from data_engine.verify.extract import last_line
 from data_engine.verify.judgement import Judgement
@@ -23,16 +23,6 @@ def plain(text: str, case: bool = False) -> str:
 def readings(answer: str) -> Sequence[str]:
     """An answer in words, and the last line of it: where a reply without any mark concludes."""
     return list(dict.fromkeys((answer, last_line(answer))))
-
-
-def first_right(judgements: Iterable[Judgement]) -> Judgement:
-    """The first that is right, else the best."""
-    best = Judgement(False, 0.0, "no answer")
-    for judgement in judgements:
-        if judgement.right:
-            return judgement
-        best = judgement if judgement.score > best.score or best.why == "no answer" else best
-    return best
 
 
 def exact(truth: Exact, answer: str) -> Judgement:
@@ -100,7 +90,7 @@ _GAP = re.compile(rf"(?<=[{_CJK}]) | (?=[{_CJK}])")
 
 
 def read_form(text: str, case: bool, spaces: bool) -> str:
-    """Text from a picture as it is compared: NFKC, white space folded, none beside a Chinese, Japanese or Korean letter."""
+    """Text from a picture as it is compared: NFKC, white space folded, none beside a letter of Chinese and its like."""
     said = _GAP.sub("", " ".join(unicodedata.normalize("NFKC", text).split()))
     said = said if spaces else said.replace(" ", "")
     return said if case else said.casefold()
