@@ -16,6 +16,7 @@ SUFFIXES: dict[Mode, str] = {"auto": "", "think": "/think", "no_think": "/no_thi
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _BOXED = "\\boxed{"
+_BRACES = re.compile(r"\\boxed\{|[{}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,12 @@ def _before(text: str, tag: str) -> tuple[str | None, str]:
 
 
 def last_boxed(text: str) -> str | None:
-    """The content of the last `\\boxed{...}` whose braces balance; None where there is none."""
-    start = text.rfind(_BOXED)
-    while start >= 0:
-        depth = 1
-        for place in range(start + len(_BOXED), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[place], 0)
-            if depth == 0:
-                return text[start + len(_BOXED) : place]
-        start = text.rfind(_BOXED, 0, start)
-    return None
+    """The content of the last `\\boxed{...}` whose braces balance; None where there is none. One pass, any text."""
+    found: tuple[int, int] | None = None
+    opened: list[int] = []
+    for brace in _BRACES.finditer(text):
+        if brace[0] != "}":
+            opened.append(brace.end() if brace[0] == _BOXED else -1)
+        elif opened and (start := opened.pop()) > (found or (0, 0))[0]:
+            found = (start, brace.start())
+    return None if found is None else text[slice(*found)]

@@ -1,0 +1,200 @@
+"""Formulas of one meaning, by math-verify in processes of their own: whatever a formula does to sympy, it ends in time.
+
+math-verify keeps time by `signal.alarm`, which threads other than the main one cannot use, and which does not stop a
+loop in C (9^9^9^9). So it runs without a clock in worker processes, and a worker that is late is killed.
+"""
+
+import atexit
+import functools
+import json
+import os
+import queue
+import select
+import subprocess
+import sys
+import threading
+import time
+from fractions import Fraction
+from types import TracebackType
+from typing import Any
+
+from data_engine.verify import numbers
+from data_engine.verify.formula_text import normal
+from data_engine.verify.formula_worker import READY
+from data_engine.verify.judgement import Judgement
+
+SECONDS = 3.0
+MEMORY_MB = 2048
+LONGEST = 1000
+START_SECONDS = 120.0
+
+
+class Formulas:
+    """A pool of worker processes that compare formulas, each item within `seconds` and `memory_mb` of address space.
+
+    Any number of threads may use one pool; a process forked from this one starts workers of its own. Workers start
+    when they are first needed. Use it as a context, or `close` it.
+    """
+
+    def __init__(self, workers: int = 1, seconds: float = SECONDS, memory_mb: int = MEMORY_MB) -> None:
+        if workers < 1 or seconds <= 0:
+            raise ValueError(f"workers must be 1 or more and seconds above 0, not {workers} and {seconds:g}")
+        self.seconds, self._workers, self._memory_mb = seconds, workers, memory_mb
+        self._open()
+
+    def _open(self) -> None:
+        idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
+        for _ in range(self._workers):
+            idle.put(_Worker(self._memory_mb))
+        self._idle, self._pid = idle, os.getpid()
+
+    def judge(self, gold: str, *answers: str) -> Judgement:
+        """Is one of the readings of an answer the formula `gold`, in any equivalent form? All of them together have
+        `seconds`. Never raises for what either may hold.
+        """
+        easy = [_without_process(gold, answer) for answer in answers]
+        right = next((judgement for judgement in easy if judgement and judgement.right), None)
+        hard = [normal(answer) for answer, judgement in zip(answers, easy, strict=True) if judgement is None]
+        if right is None and hard:
+            return self._asked(normal(gold), hard)
+        return right or next((judgement for judgement in easy if judgement), Judgement(False, 0.0, "no answer"))
+
+    def _asked(self, gold: str, answers: list[str]) -> Judgement:
+        if self._pid != os.getpid():
+            self._open()
+        worker = self._idle.get()
+        try:
+            said = worker.ask({"gold": gold, "answers": answers, "seconds": self.seconds}, self.seconds)
+        finally:
+            self._idle.put(worker)
+        right = bool(said.get("right"))
+        return Judgement(right, float(right), said.get("why") or f"{'an' if right else 'no'} equivalent formula")
+
+    def close(self) -> None:
+        """Ends the workers; what another thread is judging right now is judged first."""
+        if self._pid == os.getpid():
+            for worker in [self._idle.get() for _ in range(self._workers)]:
+                worker.end()
+                self._idle.put(worker)
+
+    def __enter__(self) -> "Formulas":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class _Worker:
+    """One worker process, or none yet. Used by one thread at a time."""
+
+    def __init__(self, memory_mb: int) -> None:
+        self._memory_mb = memory_mb
+        self._process: subprocess.Popen[bytes] | None = None
+        self._read = b""
+
+    def ask(self, item: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """What the worker says of an item; `why` where it died or was late. Raises RuntimeError if none can start."""
+        process = self._started()
+        deadline = time.monotonic() + seconds
+        try:
+            line = self._answered(process, json.dumps(item).encode() + b"\n", deadline)
+        except BaseException:  # an interrupt: its answer, still to come, would be taken for the next item's
+            self.end()
+            raise
+        if line:
+            said: dict[str, Any] = json.loads(line)
+            if "MemoryError" in said.get("why", ""):
+                self.end()
+            return said
+        late = process.poll() is None and time.monotonic() >= deadline
+        self.end()
+        return {"why": f"not judged within {seconds:g} s" if late else "the formula ended its process"}
+
+    def _answered(self, process: "subprocess.Popen[bytes]", question: bytes, deadline: float) -> bytes:
+        assert process.stdin is not None
+        try:
+            process.stdin.write(question)
+            process.stdin.flush()
+        except OSError:
+            return b""
+        return self._line(deadline)
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        if self._process is None or self._process.poll() is not None:
+            self.end()
+            command = [sys.executable, "-m", "data_engine.verify.formula_worker", str(self._memory_mb)]
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            pipe = subprocess.PIPE
+            self._process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+            )
+            self._read = b""
+            if self._line(time.monotonic() + START_SECONDS).decode() != READY:
+                self.end()
+                raise RuntimeError("no process for formulas starts: is math-verify installed (keyeforge[cot])?")
+        return self._process
+
+    def _line(self, deadline: float) -> bytes:
+        """The next line without its end; empty where the process died or the deadline passed."""
+        assert self._process is not None and self._process.stdout is not None
+        pipe = self._process.stdout.fileno()
+        while b"\n" not in self._read:
+            ready = select.poll()
+            ready.register(pipe, select.POLLIN | select.POLLHUP)
+            if not ready.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                return b""
+            block = os.read(pipe, 65536)
+            if not block:
+                return b""
+            self._read += block
+        line, _, self._read = self._read.partition(b"\n")
+        return line
+
+    def end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    pipe.close()
+            self._process = None
+
+
+def _without_process(gold: str, answer: str) -> Judgement | None:
+    """What needs no algebra: too long a string, the same string, two plain numbers."""
+    for name, text in (("truth", gold), ("answer", answer)):
+        if len(text) > LONGEST:
+            return Judgement(False, 0.0, f"the {name} is {len(text):,} characters long, a formula at most {LONGEST:,}")
+    one, other = normal(gold), normal(answer)
+    if one == other or not (one and other):
+        return Judgement(True, 1.0, "the same formula") if one == other != "" else Judgement(False, 0.0, "no answer")
+    return _by_numbers(one, other)
+
+
+def _by_numbers(one: str, other: str) -> Judgement | None:
+    """Of two plain numbers; None where they are none, or so near that one may be the other's decimals."""
+    first, second = numbers.parse(one), numbers.parse(other)
+    if first is None or second is None or first.unit or second.unit or first.name or second.name:
+        return None
+    if first.value == second.value:
+        return Judgement(True, 1.0, "the same number")
+    if abs(first.value - second.value) > abs(first.value) * Fraction(1, 1000):
+        return Judgement(False, 0.0, "another number")
+    return None
+
+
+_lock = threading.RLock()
+
+
+@functools.cache
+def _default() -> Formulas:
+    pool = Formulas(workers=max(1, min(4, os.cpu_count() or 1)))
+    atexit.register(pool.close)
+    return pool
+
+
+def judge(gold: str, *answers: str) -> Judgement:
+    """`Formulas.judge` by a pool that starts when it is first needed and ends with the program."""
+    with _lock:
+        pool = _default()
+    return pool.judge(gold, *answers)

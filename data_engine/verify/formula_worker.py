@@ -1,0 +1,73 @@
+"""A process that compares formulas with math-verify, one a line; `data_engine.verify.formula` keeps it.
+
+It is started as a program, takes `{"gold": ..., "answers": [...], "seconds": ...}` and writes `{"right": ...}` or
+`{"why": ...}`. A parent that is gone, too much memory, or twice the time that it was given ends it.
+"""
+
+import json
+import logging
+import resource
+import signal
+import sys
+from typing import Any
+
+READY = "ready"
+
+
+def main() -> None:
+    limit = int(sys.argv[1]) * 2**20
+    out = sys.stdout
+    sys.stdout = sys.stderr  # what libraries print is no answer
+    compare = _load()
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    print(READY, file=out, flush=True)
+    for line in sys.stdin:
+        item = json.loads(line)
+        # Its parent kills it in time; should the parent be gone, it kills itself.
+        signal.setitimer(signal.ITIMER_REAL, 2 * item["seconds"] + 1)
+        print(json.dumps(_said(compare, item)), file=out, flush=True)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _said(compare: Any, item: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"right": any(compare(item["gold"], answer) for answer in item["answers"])}
+    except Exception as error:  # of any library below, on any input; MemoryError and RecursionError among them
+        return {"why": f"{type(error).__name__}: {str(error)[:100]}"}
+
+
+def _load() -> Any:
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
+    logging.disable(logging.CRITICAL)
+    config = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
+
+    def read(text: str) -> list[Any]:
+        found: list[Any] = parse(f"\\boxed{{{text}}}", config, parsing_timeout=None)
+        return found
+
+    def either(one: list[Any], other: list[Any]) -> bool:
+        # math-verify takes an answer `x = 5` for a truth of 5, but not the other way: so it is asked both ways.
+        return bool(verify(one, other, timeout_seconds=None) or verify(other, one, timeout_seconds=None))
+
+    def compare(gold: str, answer: str) -> bool:
+        one, other = read(gold), read(answer)
+        if either(one, other):
+            return True
+        complexes = _with_imaginary(one), _with_imaginary(other)
+        return complexes != (one, other) and either(*complexes)
+
+    compare("\\frac{x^2-1}{x-1}", "x+1")  # everything is loaded before the memory is limited and the clock runs
+    return compare
+
+
+def _with_imaginary(found: list[Any]) -> list[Any]:
+    """With the letter i, which may be a name or not, as the imaginary unit."""
+    from sympy import I
+
+    units = [{letter: I for letter in getattr(one, "free_symbols", ()) if letter.name == "i"} for one in found]
+    return [one.subs(unit) if unit else one for one, unit in zip(found, units, strict=True)]
+
+
+if __name__ == "__main__":
+    main()
