@@ -5,14 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
+from cot_factory.review import cli as review
 from data_engine.cli_output import JsonOption, console, fail, progress_bar, table
 
 app = typer.Typer(help="Make chains of thought, graded, reviewed and scheduled.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps `run` a command of its own however many there are."""
+app.add_typer(review.app, name="review")
 
 
 @app.command()
