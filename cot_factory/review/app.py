@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,8 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 from fastapi.staticfiles import StaticFiles
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cot_factory.record import Action, Decision, Task
 from cot_factory.review import accounts, pages, statistics, store
@@ -71,17 +73,28 @@ def make_app(engine: sa.Engine, media: MediaStore, lease: float, clock: Callable
     app.state.review = Review(engine, media, lease, clock)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.include_router(router)
-    app.middleware("http")(_with_headers)
+    app.add_middleware(_WithHeaders)
     app.add_exception_handler(RefusedError, _refused)
     return app
 
 
-async def _with_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await call_next(request)
-    fresh = "no-cache" if request.url.path.startswith("/static/") else "no-store"
-    for name, value in {**HEADERS, "Cache-Control": fresh}.items():
-        response.headers.setdefault(name, value)
-    return response
+class _WithHeaders:
+    """Adds `HEADERS` to every reply; pages are not kept by browsers, what is static is asked about anew."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        fresh = "no-cache" if scope.get("path", "").startswith("/static/") else "no-store"
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                found = MutableHeaders(scope=message)
+                for name, value in {**HEADERS, "Cache-Control": fresh}.items():
+                    found.setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, sending)
 
 
 def _refused(request: Request, _error: Exception) -> Response:

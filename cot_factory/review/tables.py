@@ -1,8 +1,10 @@
 """The queue's tables, on SQLite and on PostgreSQL, and how a connection to them is made."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
@@ -144,8 +146,14 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
 
 
+_WRITERS: WeakKeyDictionary[sa.Engine, Lock] = WeakKeyDictionary()
+
+
 @contextmanager
 def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction that writes."""
-    with engine.connect().execution_options(writes=True) as db, db.begin():
+    """A transaction that writes. Of this process one at a time where the database has one writer at a time: SQLite lets
+    those who wait sleep for up to a tenth of a second and then whoever asks first go first.
+    """
+    turn = _WRITERS.setdefault(engine, Lock()) if engine.dialect.name == "sqlite" else nullcontext()
+    with turn, engine.connect().execution_options(writes=True) as db, db.begin():
         yield db
