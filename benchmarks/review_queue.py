@@ -2,11 +2,10 @@
 
     python benchmarks/review_queue.py [--seconds 30] [--tasks 1000000] [--postgres URL]
 
-First the whole stack over loopback on SQLite: 50 people, each signed in, take a page, think for half a second, have their
-page tell that it is alive, think as long, decide, and get the next page at once; what is timed is every request as they
-see it. Then the claim alone (the store's
-transaction) in a queue of a thousand tasks and of a million, by turns. Run it on an idle machine: clients and server
-share its cores.
+First the whole stack over loopback on SQLite: 50 people, each signed in, take a page, think for half a second, have
+their page tell that it is alive, think as long, decide, and get the next page at once; what is timed is every request
+as they see it. Then the claim alone (the store's transaction) in a queue of a thousand tasks and of a million, by
+turns. Run it on an idle machine: clients and server share its cores.
 """
 
 import argparse

@@ -195,7 +195,7 @@ def _credit(db: sa.Connection, user: str, action: Action, gold: str | None, spen
     values: dict[str, Any] = {"decided": users.c.decided + 1, "seconds": users.c.seconds + spent}
     if gold is not None:
         values |= {"gold_seen": users.c.gold_seen + 1}
-        values |= {"gold_right": users.c.gold_right + (KEEPS.get(action) == gold)}
+        values |= {"gold_right": users.c.gold_right + int(KEEPS.get(action) == gold)}
     db.execute(sa.update(users).where(users.c.name == user).values(**values))
 
 

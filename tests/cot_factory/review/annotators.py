@@ -118,8 +118,8 @@ async def work(
 ) -> list[str]:
     """Signs in and decides on tasks until there are none or it is time: the ids of those that were taken.
 
-    `thinking` seconds go before each action. `beats`: one action is the page's telling that it is alive. `ready`: awaited once
-    signed in.
+    `thinking` seconds go before each action. `beats`: one action is the page's telling that it is alive. `ready`:
+    awaited once signed in.
     """
     done: list[str] = []
     jar = aiohttp.CookieJar(unsafe=True)
