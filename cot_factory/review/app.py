@@ -246,9 +246,12 @@ def add_account(
 @router.get("/media/{key}", dependencies=[Depends(_signed_in)])
 def medium(key: str, this: This) -> Response:
     try:
-        return FileResponse(this.media.local(key), headers={"Cache-Control": "private, max-age=86400"})
-    except (ValueError, FileNotFoundError, OSError) as error:
+        path = this.media.local(key)
+    except (ValueError, OSError) as error:
         raise HTTPException(404, "no such medium") from error
+    if not path.is_file():
+        raise HTTPException(404, "no such medium")
+    return FileResponse(path, headers={"Cache-Control": "private, max-age=86400"})
 
 
 def _require_csrf(request: Request, user: User) -> None:
