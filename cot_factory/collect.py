@@ -65,7 +65,7 @@ def _of_file(spec: Questions, root: Path, store: MediaStore) -> Iterator[Questio
                     raise row
                 yield _from_line(FileQuestion.model_validate(row), spec, where, path.parent, store)
             except ValidationError as error:
-                fault = error.errors()[0]
+                fault = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a misspelt key first
                 line = explain(Path(path.name), FileQuestion, fault)
                 yield Quarantined(spec.domain, where, ".".join(map(str, fault["loc"])), line)
             except RecordError as error:

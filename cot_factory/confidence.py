@@ -19,13 +19,13 @@ def confidence(tokens: Sequence[Token]) -> float:
 
 
 def of_spans(text: str, tokens: Sequence[Token], spans: Sequence[Span]) -> list[float]:
-    """The confidence of each span of the text that the tokens spell. A token belongs to the span in which its middle
-    is; a span without any has that of the whole.
+    """The confidence of each span of the text that the tokens spell. A token belongs to the span in which its first
+    letter is; a span without any has that of the whole.
     """
-    middles, whole = _middles(text, tokens), confidence(tokens)
+    places, whole = _places(text, tokens), confidence(tokens)
     found: list[float] = []
     for start, end in spans:
-        inside = [token for token, middle in zip(tokens, middles, strict=True) if start <= middle < end]
+        inside = [token for token, place in zip(tokens, places, strict=True) if start <= place < end]
         found.append(confidence(inside) if inside else whole)
     return found
 
@@ -34,17 +34,17 @@ _PARTIAL = "\N{REPLACEMENT CHARACTER}"  # what a token decodes to that is only p
 _LOOK_AHEAD = 8
 
 
-def _middles(text: str, tokens: Sequence[Token]) -> list[float]:
-    """Where in the text each token is. One that is part of a character, or a mark that the text leaves out, takes no
+def _places(text: str, tokens: Sequence[Token]) -> list[int]:
+    """Where in the text each token begins, blanks aside. One that is part of a character, or a mark that the text leaves out, takes no
     room: the next whole one is looked for a few characters further on.
     """
-    at, middles = 0, list[float]()
+    at, places = 0, list[int]()
     for token in tokens:
         words = token.text.strip(_PARTIAL)
         place = text.find(words, at, at + len(words) + _LOOK_AHEAD) if words else -1
-        middles.append((place + len(words) / 2) if place >= 0 else float(at))
+        places.append(place + len(words) - len(words.lstrip()) if place >= 0 else at)
         at = place + len(words) if place >= 0 else at
-    return middles
+    return places
 
 
 def agreement(answers: Sequence[str]) -> list[float]:

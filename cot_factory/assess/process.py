@@ -23,7 +23,11 @@ def assess_process(question: str, steps: Sequence[Step], answer: str, facts: Seq
     out = []
     for place, step in enumerate(steps):
         before = [one.text for one in steps[:place]]
-        found = [*arithmetic.findings(_bare(step.text)), *facts_.findings(step.text, known), *_redundancy(step.text, before)]
+        found = [
+            *arithmetic.findings(_bare(step.text)),
+            *facts_.findings(step.text, known),
+            *_redundancy(step.text, before),
+        ]
         found += _relevance(step.text, [question, answer, *facts, *before])
         if place == len(steps) - 1 and answer:
             found += _support(answer, [question, *facts, *before, step.text])
