@@ -35,8 +35,8 @@ _LOOK_AHEAD = 8
 
 
 def _places(text: str, tokens: Sequence[Token]) -> list[int]:
-    """Where in the text each token begins, blanks aside. One that is part of a character, or a mark that the text leaves out, takes no
-    room: the next whole one is looked for a few characters further on.
+    """Where in the text each token begins, blanks aside. One that is part of a character, or a mark that the text
+    leaves out, takes no room: the next whole one is looked for a few characters further on.
     """
     at, places = 0, list[int]()
     for token in tokens:

