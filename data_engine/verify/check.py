@@ -37,7 +37,9 @@ def judge(truth: Truth, reply: str, *, thinking: bool = False, formulas: Formula
 def judge_answer(truth: Truth, answer: str, *, formulas: Formulas | None = None) -> Judgement:
     """An answer that stands alone, held against the truth."""
     if isinstance(truth, Formula):
-        return (formulas.judge if formulas else formula.judge)(truth.value, *formula_text.readings(answer))
+        return (formulas.judge if formulas else formula.judge)(
+            (truth.value, *truth.also), formula_text.readings(answer)
+        )
     return _JUDGES[truth.kind](truth, answer)
 
 

@@ -6,14 +6,17 @@ loop in C (9^9^9^9). So it runs without a clock in worker processes, and a worke
 
 import atexit
 import functools
+import itertools
 import json
 import os
 import queue
+import re
 import select
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from fractions import Fraction
 from types import TracebackType
 from typing import Any
@@ -48,23 +51,24 @@ class Formulas:
             idle.put(_Worker(self._memory_mb))
         self._idle, self._pid = idle, os.getpid()
 
-    def judge(self, gold: str, *answers: str) -> Judgement:
-        """Is one of the readings of an answer the formula `gold`, in any equivalent form? All of them together have
+    def judge(self, golds: str | Sequence[str], answers: str | Sequence[str]) -> Judgement:
+        """Is one of the readings of an answer one of the `golds`, in any equivalent form? All of them together have
         `seconds`. Never raises for what either may hold.
         """
-        easy = [_without_process(gold, answer) for answer in answers]
+        pairs = list(itertools.product(_listed(golds), _listed(answers)))
+        easy = [_without_process(gold, answer) for gold, answer in pairs]
         right = next((judgement for judgement in easy if judgement and judgement.right), None)
-        hard = [normal(answer) for answer, judgement in zip(answers, easy, strict=True) if judgement is None]
+        hard = [(normal(gold), normal(answer)) for (gold, answer), known in zip(pairs, easy, strict=True) if not known]
         if right is None and hard:
-            return self._asked(normal(gold), hard)
+            return self._asked(hard)
         return right or next((judgement for judgement in easy if judgement), Judgement(False, 0.0, "no answer"))
 
-    def _asked(self, gold: str, answers: list[str]) -> Judgement:
+    def _asked(self, pairs: list[tuple[str, str]]) -> Judgement:
         if self._pid != os.getpid():
             self._open()
         worker = self._idle.get()
         try:
-            said = worker.ask({"gold": gold, "answers": answers, "seconds": self.seconds}, self.seconds)
+            said = worker.ask({"pairs": pairs, "seconds": self.seconds}, self.seconds)
         finally:
             self._idle.put(worker)
         right = bool(said.get("right"))
@@ -82,6 +86,10 @@ class Formulas:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _listed(texts: str | Sequence[str]) -> Sequence[str]:
+    return (texts,) if isinstance(texts, str) else texts
 
 
 class _Worker:
@@ -166,9 +174,14 @@ def _without_process(gold: str, answer: str) -> Judgement | None:
         if len(text) > LONGEST:
             return Judgement(False, 0.0, f"the {name} is {len(text):,} characters long, a formula at most {LONGEST:,}")
     one, other = normal(gold), normal(answer)
-    if one == other or not (one and other):
-        return Judgement(True, 1.0, "the same formula") if one == other != "" else Judgement(False, 0.0, "no answer")
-    return _by_numbers(one, other)
+    if not (one and other):
+        return Judgement(False, 0.0, "no answer")
+    same = _GAPS.sub("", one) == _GAPS.sub("", other)
+    return Judgement(True, 1.0, "the same formula") if same else _by_numbers(one, other)
+
+
+# White space that keeps no two words or numbers apart.
+_GAPS = re.compile(r"(?<![A-Za-z0-9])\s+|\s+(?![A-Za-z0-9])")
 
 
 def _by_numbers(one: str, other: str) -> Judgement | None:
@@ -193,8 +206,8 @@ def _default() -> Formulas:
     return pool
 
 
-def judge(gold: str, *answers: str) -> Judgement:
+def judge(golds: str | Sequence[str], answers: str | Sequence[str]) -> Judgement:
     """`Formulas.judge` by a pool that starts when it is first needed and ends with the program."""
     with _lock:
         pool = _default()
-    return pool.judge(gold, *answers)
+    return pool.judge(golds, answers)

@@ -1,6 +1,6 @@
 """A process that compares formulas with math-verify, one a line; `data_engine.verify.formula` keeps it.
 
-It is started as a program, takes `{"gold": ..., "answers": [...], "seconds": ...}` and writes `{"right": ...}` or
+It is started as a program, takes `{"pairs": [[gold, answer], ...], "seconds": ...}` and writes `{"right": ...}` or
 `{"why": ...}`. A parent that is gone, too much memory, or twice the time that it was given ends it.
 """
 
@@ -31,16 +31,17 @@ def main() -> None:
 
 def _said(compare: Any, item: dict[str, Any]) -> dict[str, Any]:
     try:
-        return {"right": any(compare(item["gold"], answer) for answer in item["answers"])}
+        return {"right": any(compare(gold, answer) for gold, answer in item["pairs"])}
     except Exception as error:  # of any library below, on any input; MemoryError and RecursionError among them
         return {"why": f"{type(error).__name__}: {str(error)[:100]}"}
 
 
 def _load() -> Any:
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+    from math_verify import LatexExtractionConfig, parse, verify
 
     logging.disable(logging.CRITICAL)
-    config = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
+    # LaTeX alone: its plain expressions are looked for in what is no LaTeX, and any number in it then is the formula.
+    config = [LatexExtractionConfig(boxed_match_priority=0)]
 
     def read(text: str) -> list[Any]:
         found: list[Any] = parse(f"\\boxed{{{text}}}", config, parsing_timeout=None)

@@ -156,7 +156,14 @@ def _sum(total: Quantity, part: Quantity) -> Quantity:
     return Quantity(total.value + sign * part.value * part.unit.factor / total.unit.factor, total.unit)
 
 
+# What may follow a unit and says nothing of it: 3.5 cm long.
+_FREE = re.compile(
+    r"\s+(?:long|wide|high|tall|deep|thick|away|apart|old|in total|in all|altogether|each)$", re.IGNORECASE
+)
+
+
 def _measured(value: Fraction, name: str) -> Quantity | None:
+    name = _FREE.sub("", name)
     if not name:
         return Quantity(value)
     unit = units.parse(name)

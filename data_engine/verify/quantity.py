@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from data_engine import grounding
 from data_engine.verify import numbers
-from data_engine.verify.extract import last_line
+from data_engine.verify.extract import conclusions, last_line
 from data_engine.verify.judgement import Judgement
 from data_engine.verify.numbers import Quantity
 from data_engine.verify.truth import Chart, Count, Number
@@ -15,7 +15,7 @@ _MARKED = re.compile(r"<\|(\w+)_start\|>.*?<\|\1_end\|>", re.DOTALL)
 _DOTS = re.compile(r"(?:\.(?=\s|$)|[!?。；;\n]|,(?=\s)|，|：|:(?=\s))")
 _DIGITS = re.compile(r"\d")
 _PIECE = re.compile(
-    r"(?<![\w.,/^])[-−–]?[$€£¥₹]?\d[\d,.]*(?:\s?[/×x^]\s?\d[\d^]*)*(?:\s?%|\s?°[CF]?|(?:\s?[a-zA-Z\u4e00-\u9fff]+(?:/[a-z]+)?(?:\^?[23]|[²³])?))?"
+    r"(?<![A-Za-z0-9_.,/^])[-−–]?[$€£¥₹]?\d[\d,.]*(?:\s?[/×x^]\s?\d[\d^]*)*(?:\s?%|\s?°[CF]?|(?:\s?[a-zA-Z\u4e00-\u9fff]+(?:/[a-z]+)?(?:\^?[23]|[²³])?))?"
 )
 
 
@@ -23,22 +23,56 @@ _NONE = re.compile(r"^\W*(?:none|no\s+\w+|(?:there\s+)?(?:are|is)\s+(?:none|no)\
 
 
 def stated(answer: str) -> Quantity | None:
-    """The one number an answer states: all of it, its last line, what follows the last `=` or `is`, or the only number
-    in it. None where it states none, or several.
+    """The one number an answer states: all of it, its last line, what follows the last `=` or `is` of that, what there
+    are (`there are 7 of length 6`), or the only number in it. None where it states none, or several.
     """
-    for said in dict.fromkeys((answer, last_line(answer))):
+    line = last_line(answer)
+    for said in dict.fromkeys((answer, line)):
         if (found := numbers.parse(said)) is not None:
             return found
-    line = last_line(answer)
-    for mark in ("=", "≈", "\\approx"):
-        if mark in line and (found := numbers.parse(line.rpartition(mark)[2])) is not None:
-            return found
-    return _only(answer)
+    if len(answer) > numbers.LONGEST * 50:
+        return None
+    concluded = [found for said in _tails(line) if (found := numbers.parse(said)) is not None]
+    return _counted(line) or (concluded[0] if concluded else _only(answer))
+
+
+_SIGNS = re.compile(r"=|≈|\\approx(?![a-zA-Z])")
+_SEVERAL = re.compile(r"\b(?:or|and)\b|[,;或、]")
+
+
+def _tails(line: str) -> list[str]:
+    """What follows the last `=` of a chain (70 + 99 + 70 = 239; not `x = 1 or x = 2`), and each `is`."""
+    found = []
+    for said in (*conclusions(line), line):
+        rest = _SIGNS.split(said)[1:]
+        if rest and not any(_SEVERAL.search(part) for part in rest):
+            found.append(rest[-1].strip(" $\\()[].*"))
+        elif not rest:
+            found.append(said)
+    return found
+
+
+_THERE = re.compile(r"\b[Tt]here (?:are|is|were)(?: (?:exactly|only|a total of|in total|about|at most))?\s+(.{1,60})")
+_ANOTHER = re.compile(r"\band\s+(?:\d+|[a-z]+teen|one|two|three|four|five|six|seven|eight|nine|ten)\s+[a-z]")
+
+
+def _counted(line: str) -> Quantity | None:
+    """What there are: `There are 239 strings of length 6`; `7 cars and 3 people` are no one number."""
+    found = _THERE.search(line[:200])
+    piece = re.match(r"\$?(?:\\boxed\{)?(\d[\d,.]*\d|\d|[a-z-]+)", found[1]) if found else None
+    if found is None or piece is None or _ANOTHER.search(line.lower()):
+        return None
+    return numbers.parse(piece[1])
+
+
+_NOT = re.compile(r"\b(?:not|never|neither|cannot|without)\b|n't\b|不|没", re.IGNORECASE)
 
 
 def _only(answer: str) -> Quantity | None:
     """The number of a sentence that has one: `There are 7 red cars.` States that agree are one."""
     text = _MARKED.sub(" ", answer)
+    if _NOT.search(text):
+        return None
     digits = [found for piece in _PIECE.findall(text) if (found := _longest(piece)) is not None]
     if _DIGITS.search(text):
         whole = len(re.findall(r"\d+(?:[.,]\d+)*", text))

@@ -73,6 +73,7 @@ class Formula(Strict):
 
     kind: Literal["formula"] = "formula"
     value: Some
+    also: tuple[Some, ...] = ()
 
 
 class Fuzzy(Strict):
