@@ -5,6 +5,7 @@ loop in C (9^9^9^9). So it runs without a clock in worker processes, and a worke
 """
 
 import atexit
+import contextlib
 import functools
 import itertools
 import json
@@ -12,6 +13,7 @@ import os
 import queue
 import re
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -93,62 +95,75 @@ def _listed(texts: str | Sequence[str]) -> Sequence[str]:
 
 
 class _Worker:
-    """One worker process, or none yet. Used by one thread at a time."""
+    """One program that compares formulas, or none yet. Used by one thread at a time."""
 
     def __init__(self, memory_mb: int) -> None:
         self._memory_mb = memory_mb
-        self._process: subprocess.Popen[bytes] | None = None
+        self._program: subprocess.Popen[bytes] | None = None
+        self._child: int | None = None  # the forked process that answers; None until it says that it is ready
         self._read = b""
 
     def ask(self, item: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """What the worker says of an item; `why` where it died or was late. Raises RuntimeError if none can start."""
-        process = self._started()
+        """What the program says of an item; `why` where it died or was late. Raises RuntimeError if none can start."""
+        program = self._started()
         deadline = time.monotonic() + seconds
         try:
-            line = self._answered(process, json.dumps(item).encode() + b"\n", deadline)
+            line = self._answered(program, json.dumps(item).encode() + b"\n", deadline)
         except BaseException:  # an interrupt: its answer, still to come, would be taken for the next item's
             self.end()
             raise
-        if line:
+        if line.startswith(b"{"):
             said: dict[str, Any] = json.loads(line)
-            if "MemoryError" in said.get("why", ""):
-                self.end()
+            self._child = None if "why" in said else self._child
             return said
-        late = process.poll() is None and time.monotonic() >= deadline
-        self.end()
-        return {"why": f"not judged within {seconds:g} s" if late else "the formula ended its process"}
+        if line or not self._kill():  # it died and says already that the next is ready, or the program is gone
+            self._child = _process_id(line)
+            return {"why": "the formula ended its process"}
+        return {"why": f"not judged within {seconds:g} s"}
 
-    def _answered(self, process: "subprocess.Popen[bytes]", question: bytes, deadline: float) -> bytes:
-        assert process.stdin is not None
+    def _answered(self, program: "subprocess.Popen[bytes]", question: bytes, deadline: float) -> bytes:
+        assert program.stdin is not None
         try:
-            process.stdin.write(question)
-            process.stdin.flush()
+            program.stdin.write(question)
+            program.stdin.flush()
         except OSError:
             return b""
         return self._line(deadline)
 
+    def _kill(self) -> bool:
+        """Ends the process that answers; False where the program is gone."""
+        if self._program is None or self._program.poll() is not None or self._child is None:
+            return False
+        os.kill(self._child, signal.SIGKILL)
+        self._child = None
+        return True
+
     def _started(self) -> "subprocess.Popen[bytes]":
-        if self._process is None or self._process.poll() is not None:
+        """The program, with a process that is ready to answer."""
+        if self._program is None or self._program.poll() is not None:
             self.end()
             command = [sys.executable, "-m", "data_engine.verify.formula_worker", str(self._memory_mb)]
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             pipe = subprocess.PIPE
-            self._process = subprocess.Popen(
+            self._program = subprocess.Popen(
                 command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
             )
-            self._read = b""
-            if self._line(time.monotonic() + START_SECONDS).decode() != READY:
+        deadline = time.monotonic() + START_SECONDS
+        while self._child is None:
+            line = self._line(deadline)
+            if not line:
                 self.end()
                 raise RuntimeError("no process for formulas starts: is math-verify installed (keyeforge[cot])?")
-        return self._process
+            self._child = _process_id(line)  # None for a late answer of the one before
+        return self._program
 
     def _line(self, deadline: float) -> bytes:
-        """The next line without its end; empty where the process died or the deadline passed."""
-        assert self._process is not None and self._process.stdout is not None
-        pipe = self._process.stdout.fileno()
+        """The next line without its end; empty where the program died or the deadline passed."""
+        assert self._program is not None and self._program.stdout is not None
+        pipe = self._program.stdout.fileno()
+        ready = select.poll()
+        ready.register(pipe, select.POLLIN | select.POLLHUP)
         while b"\n" not in self._read:
-            ready = select.poll()
-            ready.register(pipe, select.POLLIN | select.POLLHUP)
             if not ready.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 return b""
             block = os.read(pipe, 65536)
@@ -159,13 +174,21 @@ class _Worker:
         return line
 
     def end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
+        """Kills the program and what it forked, which is its process group."""
+        if self._program is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._program.pid, signal.SIGKILL)
+            self._program.wait()
+            for pipe in (self._program.stdin, self._program.stdout):
                 if pipe is not None:
-                    pipe.close()
-            self._process = None
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+        self._program, self._child, self._read = None, None, b""
+
+
+def _process_id(line: bytes) -> int | None:
+    word, _, number = line.decode().partition(" ")
+    return int(number) if word == READY else None
 
 
 def _without_process(gold: str, answer: str) -> Judgement | None:

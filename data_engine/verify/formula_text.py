@@ -7,7 +7,27 @@ import re
 from data_engine.verify.extract import conclusions, last_line
 from data_engine.verify.quantity import stated
 
-_FUNCTIONS = ["pi", "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "ln", "log", "exp", "max", "min", "gcd", "sum", "prod", "lim"]
+_FUNCTIONS = [
+    "pi",
+    "sin",
+    "cos",
+    "tan",
+    "cot",
+    "sec",
+    "csc",
+    "arcsin",
+    "arccos",
+    "arctan",
+    "ln",
+    "log",
+    "exp",
+    "max",
+    "min",
+    "gcd",
+    "sum",
+    "prod",
+    "lim",
+]
 _DRESS = [
     (r"\\(?:left|right|displaystyle|textstyle|limits)(?![a-zA-Z])", ""), (r"\\[,;:!]|\\ |~|\\quad|\\qquad", " "),
     (r"\{,\}", ""), (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"), (r"\\[dt]binom", r"\\binom"), (r"[−–﹣－]", "-"),
