@@ -75,7 +75,7 @@ _IS = re.compile(
 # What only says where or why, at the end of a conclusion: "is 2, which occurs when x = 0".
 _ASIDE = re.compile(
     r",?\s+(?:when|where|which|who|for|if|as|achieved|attained|obtained|because|since|with|so"
-    r"|and\s+(?:this|it|is|occurs))\b.*$",
+    r"|and\s+(?:this|it|is|occurs)|in\s+(?:the\s+year\s+)?(?:1[5-9]|20)\d\d)\b.*$",
     re.DOTALL,
 )
 _THE = re.compile(

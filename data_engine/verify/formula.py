@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import queue
-import re
 import select
 import signal
 import subprocess
@@ -19,18 +18,16 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from fractions import Fraction
 from types import TracebackType
 from typing import Any
 
-from data_engine.verify import numbers
+from data_engine.verify import formula_plain
 from data_engine.verify.formula_text import normal
 from data_engine.verify.formula_worker import READY
 from data_engine.verify.judgement import Judgement
 
 SECONDS = 3.0
 MEMORY_MB = 2048
-LONGEST = 1000
 START_SECONDS = 120.0
 
 
@@ -58,7 +55,7 @@ class Formulas:
         `seconds`. Never raises for what either may hold.
         """
         pairs = list(itertools.product(_listed(golds), _listed(answers)))
-        easy = [_without_process(gold, answer) for gold, answer in pairs]
+        easy = [formula_plain.judge(gold, answer) for gold, answer in pairs]
         right = next((judgement for judgement in easy if judgement and judgement.right), None)
         hard = [(normal(gold), normal(answer)) for (gold, answer), known in zip(pairs, easy, strict=True) if not known]
         if right is None and hard:
@@ -189,34 +186,6 @@ class _Worker:
 def _process_id(line: bytes) -> int | None:
     word, _, number = line.decode().partition(" ")
     return int(number) if word == READY else None
-
-
-def _without_process(gold: str, answer: str) -> Judgement | None:
-    """What needs no algebra: too long a string, the same string, two plain numbers."""
-    for name, text in (("truth", gold), ("answer", answer)):
-        if len(text) > LONGEST:
-            return Judgement(False, 0.0, f"the {name} is {len(text):,} characters long, a formula at most {LONGEST:,}")
-    one, other = normal(gold), normal(answer)
-    if not (one and other):
-        return Judgement(False, 0.0, "no answer")
-    same = _GAPS.sub("", one) == _GAPS.sub("", other)
-    return Judgement(True, 1.0, "the same formula") if same else _by_numbers(one, other)
-
-
-# White space that keeps no two words or numbers apart.
-_GAPS = re.compile(r"(?<![A-Za-z0-9])\s+|\s+(?![A-Za-z0-9])")
-
-
-def _by_numbers(one: str, other: str) -> Judgement | None:
-    """Of two plain numbers; None where they are none, or so near that one may be the other's decimals."""
-    first, second = numbers.parse(one), numbers.parse(other)
-    if first is None or second is None or first.unit or second.unit or first.name or second.name:
-        return None
-    if first.value == second.value:
-        return Judgement(True, 1.0, "the same number")
-    if abs(first.value - second.value) > abs(first.value) * Fraction(1, 1000):
-        return Judgement(False, 0.0, "another number")
-    return None
 
 
 _lock = threading.RLock()

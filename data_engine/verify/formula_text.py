@@ -123,6 +123,6 @@ def readings(answer: str) -> list[str]:
         found.append("".join(only[0]))
     found += [said for said in tails if len(_WORDS.findall(said)) < 3]
     number = stated(answer)
-    if number is not None and number.unit is None:
+    if number is not None and number.unit is None and re.search(r"\d", line):
         found.append(str(number.value))
     return list(dict.fromkeys(found))[:6] or [line]

@@ -164,8 +164,8 @@ _FREE = re.compile(
 
 def _measured(value: Fraction, name: str) -> Quantity | None:
     name = _FREE.sub("", name)
-    if not name:
-        return Quantity(value)
+    if not name or name in {"st", "nd", "rd", "th"}:  # the 2nd is no 2
+        return None if name else Quantity(value)
     unit = units.parse(name)
     if unit is not None:
         return Quantity(value, unit)

@@ -4,6 +4,7 @@ import re
 from fractions import Fraction
 
 from data_engine import grounding
+from data_engine.operators.grounding import stated_number
 from data_engine.verify import numbers
 from data_engine.verify.extract import conclusions, last_line
 from data_engine.verify.judgement import Judgement
@@ -65,7 +66,11 @@ def _counted(line: str) -> Quantity | None:
     return numbers.parse(piece[1])
 
 
-_NOT = re.compile(r"\b(?:not|never|neither|cannot|without)\b|n't\b|不|没", re.IGNORECASE)
+_NOT = re.compile(
+    r"\b(?:not|never|neither|cannot|without|(?:more|less|fewer|greater) than|at least|at most|up to|over|under)\b"
+    r"|n't\b|不|没|\d(?:st|nd|rd|th)\b",
+    re.IGNORECASE,
+)
 
 
 def _only(answer: str) -> Quantity | None:
@@ -78,6 +83,8 @@ def _only(answer: str) -> Quantity | None:
         whole = len(re.findall(r"\d+(?:[.,]\d+)*", text))
         return digits[0] if len({found.base for found in digits}) == 1 and len(digits) == whole else None
     said = _words(text)
+    if not said and (chinese := stated_number(text)) is not None:
+        return Quantity(Fraction(chinese))
     return said[0] if len({found.base for found in said}) == 1 else None
 
 
@@ -208,6 +215,7 @@ def _relaxed(value: str, answer: str, rel_tol: float) -> bool:
     far = Fraction(str(rel_tol)) * abs(asked.value)
     candidates = {said.value} if not (said.unit and asked.unit) else {said.base / asked.unit.factor}
     candidates |= {said.base} if _percent(said) and not asked.unit else set()
+    candidates |= {said.value * 100} if _percent(asked) and not said.unit else set()
     return any(abs(asked.value - candidate) <= far for candidate in candidates)
 
 

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from data_engine.verify.extract import last_line
+from data_engine.verify.extract import conclusions, last_line
 from data_engine.verify.judgement import Judgement
 from data_engine.verify.truth import Choice, Exact, Fuzzy, Ocr, Semantic
 
@@ -36,13 +36,14 @@ def exact(truth: Exact, answer: str) -> Judgement:
     )
 
 
-_LETTER = re.compile(r"^\(?\s*([A-Za-z])\s*(?:[).:：、]|\s*[-–]\s|$)\s*(.*)$", re.DOTALL)
+_LETTER = re.compile(r"^\(?\s*([A-Za-z])\s*(?:[).:：、]|\s*[-–]\s|\s+(?=because|since|as\b)|$)\s*(.*)$", re.DOTALL)
 _OPTION = re.compile(r"\b(?:option|choice|answer)\s*(?:is\s*)?:?\s*\(?([A-Z])\b", re.IGNORECASE)
 
 
 def choice(truth: Choice, answer: str) -> Judgement:
     """A letter alone, a letter and its text, or the text; two letters are none."""
-    letters = {letter for reading in readings(answer) if (letter := _chosen(truth, reading)) is not None}
+    said = [*readings(answer), *(tail for tail in conclusions(last_line(answer)) if len(tail.strip("(). *")) == 1)]
+    letters = {letter for reading in said if (letter := _chosen(truth, reading)) is not None}
     if len(letters) != 1:
         return Judgement(False, 0.0, "no single choice")
     letter = letters.pop()
@@ -101,7 +102,7 @@ def ocr(truth: Ocr, answer: str) -> Judgement:
     from rapidfuzz.distance import Levenshtein
 
     asked = read_form(truth.value, truth.case, truth.spaces)
-    said = [read_form(text, truth.case, truth.spaces) for text in (answer, _unquoted(answer))]
+    said = [read_form(text, truth.case, truth.spaces) for text in _transcripts(answer)]
     distance = min(Levenshtein.normalized_distance(asked, text) for text in said)
     return Judgement(
         distance <= truth.max_distance, 1.0 - distance, f"edit distance {distance:.4f}, {truth.max_distance:g} allowed"
@@ -109,6 +110,22 @@ def ocr(truth: Ocr, answer: str) -> Judgement:
 
 
 _QUOTES = ('""', "''", "“”", "‘’", "「」", "``")
+
+
+# `The sign says: EXIT`, `The text reads "EXIT"`; without a colon only what is in quotes.
+_TELLS = re.compile(
+    r"[^\n\"“'‘「:：]{0,80}?(?:\b(?:reads?|says?|shows?|text|is)|文字|写着)\s*"
+    r"(?:[:：]\s*(?P<plain>.+)|(?P<quoted>[\"“'‘「].+))",
+    re.DOTALL | re.IGNORECASE,
+)
+
+
+def _transcripts(answer: str) -> list[str]:
+    """All of an answer, and what it says that the text is."""
+    said = [answer, _unquoted(answer)]
+    if found := _TELLS.fullmatch(answer.strip()):
+        said.append(_unquoted(found["plain"] or found["quoted"].removesuffix(".")))
+    return said
 
 
 def _unquoted(answer: str) -> str:
