@@ -59,7 +59,7 @@ def _tell(
     died = sum("ended its process" in why for _, why, _ in found)
     print(f"{len(items):,} fuzzed pairs, {THREADS} workers: {seconds:.0f} s, {len(items) / seconds:.0f} a second")
     print(f"crashes {len(crashes)}; stopped at {SECONDS:g} s: {late}; ended their worker process: {died}")
-    print("slowest (a worker that starts again after one that was stopped is counted to the next):")
+    print("slowest:")
     for took, why, number in sorted(found, reverse=True)[:5]:
         print(f"  {took:5.2f} s  {items[number]!r:.90}  {why}")
     for crash in crashes[:10]:

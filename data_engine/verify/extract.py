@@ -5,6 +5,7 @@ import re
 from model.thinking import last_boxed
 
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
+LONGEST_LINE = 2000  # of a sentence that is read for what it concludes
 _THOUGHTS = ("analysis", "think")
 _EMPHASIS = re.compile(r"\*\*|__(?=\w)|(?<=\w)__|^#+ *", re.MULTILINE)
 # "Answer: 5", "the final answer is 5", "the correct option is B", "答案是5". What comes after stands on the same line,
@@ -88,7 +89,7 @@ _CLAUSE = re.compile(r"\s*(?:where|when|which|who|if|since|because|as|and (?:thi
 def conclusions(line: str) -> list[str]:
     """What a sentence may conclude, the last first: what follows each of its `is`, `are`, `equals`, without the asides
     (`when ...`, `which ...`) after it."""
-    sentence = _last_sentence(line)
+    sentence = _last_sentence(line) if len(line) <= LONGEST_LINE else ""
     found = []
     for at in _IS.finditer(sentence):
         clause = sentence[sentence.rfind(",", 0, at.start()) + 1 : at.start()]

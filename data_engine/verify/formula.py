@@ -29,6 +29,7 @@ from data_engine.verify.judgement import Judgement
 SECONDS = 3.0
 MEMORY_MB = 2048
 START_SECONDS = 120.0
+END_SECONDS = 1.0
 
 
 class Formulas:
@@ -101,7 +102,16 @@ class _Worker:
         self._read = b""
 
     def ask(self, item: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """What the program says of an item; `why` where it died or was late. Raises RuntimeError if none can start."""
+        """What the program says of an item; `why` where it was late, or died of it twice (once may have been another's
+        doing). Raises RuntimeError if no program can start.
+        """
+        started = time.monotonic()
+        said = self._once(item, seconds)
+        left = seconds - (time.monotonic() - started)
+        return said or (self._once(item, left) if left > 0 else None) or {"why": "the formula ended its process"}
+
+    def _once(self, item: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+        """The answer; None where whoever should give it died."""
         program = self._started()
         deadline = time.monotonic() + seconds
         try:
@@ -113,10 +123,10 @@ class _Worker:
             said: dict[str, Any] = json.loads(line)
             self._child = None if "why" in said else self._child
             return said
-        if line or not self._kill():  # it died and says already that the next is ready, or the program is gone
-            self._child = _process_id(line)
-            return {"why": "the formula ended its process"}
-        return {"why": f"not judged within {seconds:g} s"}
+        if line or not self._kill():  # another process is ready: this one died, with the item or before it
+            self.end()
+            return None
+        return {"why": f"not judged within {item['seconds']:g} s"}
 
     def _answered(self, program: "subprocess.Popen[bytes]", question: bytes, deadline: float) -> bytes:
         assert program.stdin is not None
@@ -171,16 +181,21 @@ class _Worker:
         return line
 
     def end(self) -> None:
-        """Kills the program and what it forked, which is its process group."""
-        if self._program is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._program.pid, signal.SIGKILL)
-            self._program.wait()
-            for pipe in (self._program.stdin, self._program.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
+        """Ends the program and what it forked: they end with their input, or are killed."""
+        program, child = self._program, self._child
         self._program, self._child, self._read = None, None, b""
+        if program is None or program.stdin is None or program.stdout is None:
+            return
+        with contextlib.suppress(OSError):
+            program.stdin.close()
+        for process, kill in ((child, os.kill), (program.pid, os.killpg)):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                program.wait(END_SECONDS)
+            if program.returncode is None and process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    kill(process, signal.SIGKILL)
+        program.wait()
+        program.stdout.close()
 
 
 def _process_id(line: bytes) -> int | None:

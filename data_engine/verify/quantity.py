@@ -20,6 +20,10 @@ _PIECE = re.compile(
 )
 
 
+def _unmarked(text: str) -> str:
+    return _MARKED.sub(" ", text) if "_end|>" in text else text
+
+
 _NONE = re.compile(r"^\W*(?:none|no\s+\w+|(?:there\s+)?(?:are|is)\s+(?:none|no)\b|没有)", re.IGNORECASE)
 
 
@@ -75,7 +79,7 @@ _NOT = re.compile(
 
 def _only(answer: str) -> Quantity | None:
     """The number of a sentence that has one: `There are 7 red cars.` States that agree are one."""
-    text = _MARKED.sub(" ", answer)
+    text = _unmarked(answer)
     if _NOT.search(text):
         return None
     digits = [found for piece in _PIECE.findall(text) if (found := _longest(piece)) is not None]
@@ -179,7 +183,7 @@ def _half_place(value: Fraction, digits: int) -> Fraction:
 def count(truth: Count, answer: str) -> Judgement:
     """The stated whole number; points that the answer marks must be as many, and alone they state it."""
     points = sum(isinstance(shape, grounding.Point) for shape in grounding.parse(answer)[0])
-    prose = _MARKED.sub(" ", answer)
+    prose = _unmarked(answer)
     said = stated(prose) if not points or prose.strip() else Quantity(Fraction(points))
     said = Quantity(Fraction(0)) if said is None and not points and _NONE.search(prose) else said
     if said is None or said.unit is not None or said.value.denominator != 1:

@@ -142,7 +142,7 @@ def counts(rng: random.Random) -> Iterator[Planted]:
 
 
 def readings(rng: random.Random) -> Iterator[Planted]:
-    """Texts as the engine renders them (random letters and characters); near-misses have one wrong, lost or too many."""
+    """Texts as the engine renders them (random characters); near-misses have one wrong, lost or too many."""
     while True:
         text = nonsense(rng, rng.choice(("en", "zh")), rng.randint(2, 30))
         sort: Sort = rng.choice(("right", "near", "wrong"))
