@@ -80,7 +80,7 @@ _NOT = re.compile(
 def _only(answer: str) -> Quantity | None:
     """The number of a sentence that has one: `There are 7 red cars.` States that agree are one."""
     text = _unmarked(answer)
-    if _NOT.search(text):
+    if _NOT.search(text) or any(sign in _PIECE.sub("", text) for sign in "^\\√"):
         return None
     digits = [found for piece in _PIECE.findall(text) if (found := _longest(piece)) is not None]
     if _DIGITS.search(text):

@@ -144,7 +144,7 @@ def test_what_is_easy_asks_no_process() -> None:
 
 
 def test_readings_without_end_are_stopped_together() -> None:
-    truth = truth_from({"kind": "formula", "value": "x", "also": ["y"]})
+    truth = truth_from({"kind": "formula", "value": "x+1", "also": ["y+1"]})
     with Formulas(workers=1, seconds=0.5) as pool:
         said = judge(truth, f"The value is {HUGE}\nso it is ${HUGE}$", formulas=pool)
     assert (said.right, said.why) == (False, "not judged within 0.5 s")

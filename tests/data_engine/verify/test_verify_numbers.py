@@ -127,6 +127,7 @@ def test_a_sentence_states_one_number_or_none() -> None:
     assert stated("x = 5 or x = -5") is None
     assert stated("7 cars and 3 people") is None
     assert stated("It is not 7.") is None
+    assert stated("It grows like $9^{9^{9}}$") is None
 
 
 @given(st.integers(0, 359_999))
