@@ -25,11 +25,22 @@ def readings(answer: str) -> Sequence[str]:
     return list(dict.fromkeys((answer, last_line(answer))))
 
 
+_POLAR = {"yes", "no", "true", "false"}
+
+
+def _polar(answer: str) -> str | None:
+    """The yes or no that an answer begins with, if it says no other: `No, there is none.`"""
+    found = [word for word in re.findall(r"[a-z]+", answer.casefold()[:2000]) if word in _POLAR]
+    begins = re.match(r"\W*(yes|no|true|false)\b(?!\s+(?:and|or)\b)", answer.casefold())
+    return begins[1] if begins and len(set(found)) == 1 else None
+
+
 def exact(truth: Exact, answer: str) -> Judgement:
     """All of the answer, or its last line, is one of the accepted texts."""
     accepted = {plain(text, truth.case) for text in (truth.value, *truth.also)}
     said = {plain(reading, truth.case) for reading in readings(answer)}
     said |= {_LEAD.sub("", text) for text in said}
+    said |= {polar} if (polar := _polar(answer)) and accepted <= _POLAR else set()
     right = bool(said & accepted)
     return Judgement(
         right, float(right), "the same words" if right else f"{_short(answer)} is not {_short(truth.value)}"

@@ -8,6 +8,7 @@ from data_engine.verify.check import canonical, groups, judge, same
 from data_engine.verify.extract import final_answer
 from data_engine.verify.truth import KINDS, truth_from
 from strict_yaml import RecipeError
+from tests.data_engine import embedding_models
 
 EXAMPLES = [
     {"kind": "exact", "value": "red"}, {"kind": "choice", "value": "B"}, {"kind": "number", "value": 3.5, "unit": "cm"},
@@ -108,3 +109,20 @@ NASTY = [
 def test_no_reply_breaks_a_verifier(example: dict[str, object]) -> None:
     truth = truth_from(example)
     assert [said[:20] for said in NASTY if judge(truth, said).right] == []
+
+
+def test_words_of_one_meaning_by_a_real_encoder() -> None:
+    truth = truth_from(
+        {"kind": "semantic", "value": "A man rides a horse.", "model": embedding_models.minilm(), "min_cosine": 0.7}
+    )
+    assert judge(truth, "<answer>A person is riding a horse.</answer>").right
+    assert not judge(truth, "A bowl of soup stands on the table.").right
+    assert not judge(truth, "<think>A man rides a horse.").right
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [("No, there is none.", True), ("Yes", False), ("Yes and no.", False), ("No or yes", False), ("Nobody", False)],
+)
+def test_a_yes_or_no_may_go_on(answer: str, right: bool) -> None:
+    assert judge(truth_from({"kind": "exact", "value": "No"}), answer).right is right
