@@ -12,6 +12,8 @@ LONGEST = 1000
 # White space that keeps no two words or numbers apart.
 _GAPS = re.compile(r"(?<![A-Za-z0-9])\s+|\s+(?![A-Za-z0-9])")
 _NAME = re.compile(r"(?:so|thus|hence|therefore|then|\\implies|\\therefore)?\s*\\?[A-Za-z]+'*(?:_\{?\w+\}?)?'*")
+_LETTER = re.compile(r"[A-Za-z]")
+_SIGNS = re.compile(r"\\(?:times|cdot|div|d?frac|sqrt|pi|d?binom|pm|%)(?![A-Za-z])")
 _ARGUMENTS = re.compile(r"\([^()=]*\)|\\left|\\right")
 _BETWEEN = re.compile(r"=|,|;|\\text|\\cup|\\\{|\\\}|\bor\b|\band\b")
 
@@ -36,7 +38,7 @@ def _names_its_value(text: str) -> bool:
     math-verify any equation is its right side."""
     parts = [part.strip() for part in _BETWEEN.split(_ARGUMENTS.sub("", text))]
     heads = parts[:-1] if "=" in text else []
-    return all(_NAME.fullmatch(head) or not re.search(r"[A-Za-z]", head) for head in heads)
+    return all(_NAME.fullmatch(head) or not _LETTER.search(_SIGNS.sub("", head)) for head in heads)
 
 
 def _by_numbers(one: str, other: str) -> Judgement | None:

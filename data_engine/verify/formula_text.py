@@ -114,7 +114,9 @@ def readings(answer: str) -> list[str]:
     line = last_line(answer)
     words = [word for word in _WORDS.findall(line) if word not in _NAMES]
     if len(words) < 2 or len(line) > 2000:
-        return [answer, line] if len(line) < len(answer.strip()) else [line]
+        only = _SPELLED.findall(line[:2000])
+        whole = [answer, line] if len(line) < len(answer.strip()) else [line]
+        return [*whole, "".join(only[0])] if words and len(only) == 1 else whole
     found = []
     tails = conclusions(line)
     spelled = [_SPELLED.match(said) for said in tails]

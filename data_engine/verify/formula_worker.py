@@ -23,11 +23,15 @@ def main() -> None:
     out = sys.stdout
     sys.stdout = sys.stderr  # what libraries print is no answer
     compare = _load()
-    while True:
+    parent = os.getppid()
+    while os.getppid() == parent:
         child = os.fork()
         if child == 0:
-            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-            _serve(compare, out)
+            try:
+                resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+                _serve(compare, out)
+            finally:
+                os._exit(1)
         if os.waitpid(child, 0)[1] == 0:
             return
 

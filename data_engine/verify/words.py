@@ -25,6 +25,7 @@ def readings(answer: str) -> Sequence[str]:
     return list(dict.fromkeys((answer, last_line(answer))))
 
 
+_UNSURE = re.compile(r"\b(?:not|or|never|nor|neither)\b|n't\b", re.IGNORECASE)
 _POLAR = {"yes", "no", "true", "false"}
 
 
@@ -40,6 +41,7 @@ def exact(truth: Exact, answer: str) -> Judgement:
     accepted = {plain(text, truth.case) for text in (truth.value, *truth.also)}
     said = {plain(reading, truth.case) for reading in readings(answer)}
     said |= {_LEAD.sub("", text) for text in said}
+    said |= {plain(tail, truth.case) for tail in conclusions(last_line(answer))[:1] if not _UNSURE.search(answer)}
     said |= {polar} if (polar := _polar(answer)) and accepted <= _POLAR else set()
     right = bool(said & accepted)
     return Judgement(

@@ -4,10 +4,13 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from data_engine.verify import formula, formula_plain
@@ -54,7 +57,7 @@ def test_polynomials_in_other_forms_and_with_one_coefficient_off(pool: Formulas)
 
 def test_fuzzed_answers_are_all_judged(pool: Formulas) -> None:
     items = list(fuzzed.pairs(300, seed=20))
-    hard = Formulas(workers=1, seconds=0.2)
+    hard = Formulas(workers=1, seconds=0.1)
     with hard:
         judged = [hard.judge(*item) for item in items]
     assert len(judged) == 300
@@ -133,6 +136,27 @@ def test_a_closed_pool_leaves_no_process() -> None:
         os.killpg(program.pid, 0)
     assert pool.judge("a+b", "b+a").right  # used again, it starts again
     pool.close()
+
+
+KILLED = """
+import threading, time
+from data_engine.verify.formula import Formulas
+pool = Formulas(workers=1, seconds=0.5)
+pool.judge("x+1", "1+x")
+worker = pool._idle.queue[0]
+threading.Thread(target=pool.judge, args=("x+1", "9^{9^{9^{9^{9}}}}")).start()
+print(worker._program.pid, flush=True)
+threading.Event().wait()
+"""
+
+
+def test_a_program_that_is_killed_leaves_no_process() -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        worker = psutil.Process(int(program.stdout.readline()))
+        program.kill()
+    worker.wait(timeout=60)
+    assert not worker.is_running()
 
 
 def test_what_is_easy_asks_no_process() -> None:

@@ -277,6 +277,123 @@ CASES: list[Case] = [
         '1', 'x=1', '1, 3',
         ],
     ),
+    (
+        {'kind': 'formula', 'value': '\\frac{1}{2}'},
+        [
+        '**Answer:** $\\frac{1}{2}$', 'Thus the probability is $\\boxed{\\frac{1}{2}}$.',
+        'The answer is \\(\\frac12\\).', '1/2', '0.5', '50\\%', 'P = \\frac{1}{2}', 'P(A) = 1/2',
+        'Therefore, $P(A)=\\frac{1}{2}$', 'The final answer is: $\\boxed{\\dfrac{1}{2}}$',
+        ],
+        [
+        '\\frac{1}{2}x', '1/2 or 1/3', '\\frac{1}{3}', 'The probability is not 1/2.', '1/2 < p',
+        '\\frac{2}{1}', '$p \\neq \\frac{1}{2}$', 'between 0 and 1/2',
+        ],
+    ),
+    (
+        {'kind': 'formula', 'value': 'x^2+1'},
+        [
+        'The polynomial is $1+x^2$.', 'f(x) = x^2 + 1', '$f(x)=x^{2}+1$', 'y = x^2+1', 'x**2+1', 'x²+1',
+        'The function is given by f(x) = x^2+1, where x is real.',
+        ],
+        [
+        'x^2-1', '2x+1', 'x^2+1 = 0', 'x^2+y', '(x+1)^2', 'x^2',
+        ],
+    ),
+    (
+        {'kind': 'formula', 'value': '(3, 4)'},
+        [
+        '(3,4)', '$(3, 4)$', 'The point is (3, 4).', '\\left(3,4\\right)', '(x, y) = (3, 4)',
+        ],
+        [
+        '(4,3)', '3', '[3,4]', '3,5',
+        ],
+    ),
+    (
+        {'kind': 'formula', 'value': '3\\sqrt{2}'},
+        [
+        '\\sqrt{18}', '3*sqrt(2)', '3√2', '4.242640687', 'The length is 3√2 cm', '3\\sqrt{2}\\text{ cm}',
+        'The length is $3\\sqrt{2}$ units.',
+        ],
+        [
+        '3\\sqrt{3}', '4.2', '2\\sqrt{3}', '3',
+        ],
+    ),
+    (
+        {'kind': 'formula', 'value': '12'},
+        [
+        '12', '12.', '12.0', 'The total is 12 apples.', '12 cm', '$12$', 'Sum = 12', '3 \\times 4 = 12',
+        '3*4=12', 'twelve', '\\text{12}',
+        ],
+        [
+        '1.2', '120', '12 and 13', '-12', '12x', '13', 'the 12th',
+        ],
+    ),
+    (
+        {'kind': 'number', 'value': '12'},
+        [
+        'Sum = 12', '3*4=12', '**12**', '12 (twelve)', '= 12', '≈12', '12 units',
+        'The answer is approximately 12.',
+        ],
+        [
+        '12th', '1 2', '12/13', '12:30', '~13',
+        ],
+    ),
+    (
+        {'kind': 'exact', 'value': 'blue'},
+        [
+        "It's blue.", 'The shape is blue.', 'blue.', 'Blue!', 'The answer is **blue**',
+        '\\boxed{\\text{blue}}', '<answer> blue </answer>',
+        ],
+        [
+        'light blue', 'not blue', 'blue or red', 'red',
+        ],
+    ),
+    (
+        {'kind': 'number', 'value': '-3'},
+        [
+        '−3', '-3', 'minus 3', 'negative three', '\\boxed{-3}', 'The answer is -3.', 'x=-3',
+        ],
+        [
+        '3', '- 4',
+        ],
+    ),
+    (
+        {'kind': 'number', 'value': '1e-5', 'rel_tol': 0.01},
+        [
+        '0.00001', '10^{-5}', '1\\times10^{-5}', '10⁻⁵', '1.0E-5',
+        ],
+        [
+        '1e5', '1e-6',
+        ],
+    ),
+    (
+        {'kind': 'number', 'value': '3/4'},
+        [
+        '0.75', '75%', '3/4', '\\frac{3}{4}', 'three quarters', 'three-fourths', '¾', '6/8',
+        ],
+        [
+        '4/3', '0.74', '7.5',
+        ],
+    ),
+    (
+        {'kind': 'count', 'value': 12},
+        [
+        'a dozen', '12 people', 'twelve people are visible', "There're 12", 'I counted 12 apples in total',
+        ],
+        [
+        '12 dozen', 'dozens', '1.2',
+        ],
+    ),
+    (
+        {'kind': 'box', 'boxes': [[0, 0, 10, 10], [20, 20, 30, 30]]},
+        [
+        '[[20,20,30,30],[0,0,10,10]]', '1. [0,0,10,10]\n2. [20,20,30,30]',
+        'Box 1: (0,0),(10,10); Box 2: (20,20),(30,30)',
+        ],
+        [
+        '[[0,0,10,10]]', '[[0,0,10,10],[0,0,10,10]]', '[[0,0,10,10],[20,20,30,30],[40,40,50,50]]',
+        ],
+    ),
 ]  # fmt: skip
 
 
