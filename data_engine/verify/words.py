@@ -25,6 +25,11 @@ def readings(answer: str) -> Sequence[str]:
     return list(dict.fromkeys((answer, last_line(answer))))
 
 
+def _bare(text: str) -> str:
+    """Without the article before it, unless that is all."""
+    return re.sub(r"^(?:an?|the)\s+(?=\S)", "", text, flags=re.IGNORECASE)
+
+
 _UNSURE = re.compile(r"\b(?:not|or|never|nor|neither)\b|n't\b", re.IGNORECASE)
 _POLAR = {"yes", "no", "true", "false"}
 
@@ -38,12 +43,12 @@ def _polar(answer: str) -> str | None:
 
 def exact(truth: Exact, answer: str) -> Judgement:
     """All of the answer, or its last line, is one of the accepted texts."""
-    accepted = {plain(text, truth.case) for text in (truth.value, *truth.also)}
+    accepted = {_bare(plain(text, truth.case)) for text in (truth.value, *truth.also)}
     said = {plain(reading, truth.case) for reading in readings(answer)}
     said |= {_LEAD.sub("", text) for text in said}
     said |= {plain(tail, truth.case) for tail in conclusions(last_line(answer))[:1] if not _UNSURE.search(answer)}
     said |= {polar} if (polar := _polar(answer)) and accepted <= _POLAR else set()
-    right = bool(said & accepted)
+    right = bool({_bare(text) for text in said} & accepted)
     return Judgement(
         right, float(right), "the same words" if right else f"{_short(answer)} is not {_short(truth.value)}"
     )

@@ -2,6 +2,7 @@
 the engine renders them, charts drawn here, counts and times; near-misses lie just beyond what is allowed.
 """
 
+import json
 import random
 import re
 from collections.abc import Iterator, Mapping
@@ -234,11 +235,25 @@ def quantities(rng: random.Random) -> Iterator[Planted]:
         yield Planted(data, phrased(rng, rng.choice(forms), "17 m"), sort)
 
 
+def words(rng: random.Random, corpus: Path) -> Iterator[Planted]:
+    """Questions and answers of easy-vqa; near-misses deny the answer or name another beside it."""
+    lines = corpus.read_text(encoding="utf-8").splitlines()[:2000]
+    answers = [json.loads(line)["conversations"][1]["value"] for line in lines]
+    while True:
+        answer, other = rng.sample(sorted(set(answers)), 2)
+        sort: Sort = rng.choice(("right", "near", "wrong"))
+        near = rng.choice((f"not {answer}", f"{answer} or {other}", f"{other} and {answer}", f"{answer}ish"))
+        said = {"right": answer, "near": near, "wrong": other}[sort]
+        form = rng.choice(("{}", "{}.", "It is {}.", "The shape is {}", "It's {}", "**{}**", "{}!", "A {}", '"{}"'))
+        reply = form.format(said if "{}" in form[:2] or sort != "right" else said.capitalize())
+        yield Planted({"kind": "exact", "value": answer}, phrased(rng, reply, other), sort)
+
+
 def planted(pictures: list[Path], seed: int) -> dict[str, Iterator[Planted]]:
     """Endless planted answers by kind."""
     rngs = (random.Random(f"{seed} {kind}") for kind in range(8))
     return {
         "box": boxes(next(rngs), pictures), "point": points(next(rngs), pictures), "count": counts(next(rngs)),
         "ocr": readings(next(rngs)), "chart": charts(next(rngs)), "span": spans(next(rngs)),
-        "number": quantities(next(rngs)),
+        "number": quantities(next(rngs)), "exact": words(next(rngs), pictures[0].parents[1] / "train.jsonl"),
     }  # fmt: skip

@@ -9,7 +9,7 @@ from data_engine.verify.check import judge
 from data_engine.verify.truth import truth_from
 from tests.data_engine.verify.planted import planted, unfinished
 
-KINDS = ("box", "point", "count", "ocr", "chart", "span", "number")
+KINDS = ("box", "point", "count", "ocr", "chart", "span", "number", "exact")
 
 
 @pytest.mark.parametrize("kind", KINDS)
