@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from data_engine.verify import formula, formula_text, numbers, quantity, regions, spans, words
+from data_engine.verify import formula, formula_plain, formula_text, numbers, quantity, regions, spans, words
 from data_engine.verify.extract import final_answer
 from data_engine.verify.formula import Formulas
 from data_engine.verify.judgement import Judgement
@@ -37,7 +37,9 @@ def judge(truth: Truth, reply: str, *, thinking: bool = False, formulas: Formula
 def judge_answer(truth: Truth, answer: str, *, formulas: Formulas | None = None) -> Judgement:
     """An answer that stands alone, held against the truth."""
     if isinstance(truth, Formula):
-        return (formulas.judge if formulas else formula.judge)(truth.value, *formula_text.readings(answer))
+        return (formulas.judge if formulas else formula.judge)(
+            (truth.value, *truth.also), formula_text.readings(answer)
+        )
     return _JUDGES[truth.kind](truth, answer)
 
 
@@ -61,7 +63,7 @@ def same(one: str, other: str, *, formulas: Formulas | None = None) -> bool:
 
 def looks_like_formula(answer: str) -> bool:
     """Is it worth asking algebra? Prose is not."""
-    return len(answer) <= formula.LONGEST and any(letter in answer for letter in "\\^=+*/()[]{}_-−√π0123456789")
+    return len(answer) <= formula_plain.LONGEST and any(letter in answer for letter in "\\^=+*/()[]{}_-−√π0123456789")
 
 
 def groups(answers: Sequence[str], *, formulas: Formulas | None = None) -> list[int]:

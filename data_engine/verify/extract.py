@@ -5,6 +5,7 @@ import re
 from model.thinking import last_boxed
 
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
+LONGEST_LINE = 2000  # of a sentence that is read for what it concludes
 _THOUGHTS = ("analysis", "think")
 _EMPHASIS = re.compile(r"\*\*|__(?=\w)|(?<=\w)__|^#+ *", re.MULTILINE)
 # "Answer: 5", "the final answer is 5", "the correct option is B", "答案是5". What comes after stands on the same line,
@@ -66,3 +67,41 @@ def _after_phrase(text: str) -> str | None:
 def last_line(answer: str) -> str:
     """The last line that says anything: where the conclusion of an answer without marks stands."""
     return next((line.strip() for line in reversed(answer.splitlines()) if line.strip()), "")
+
+
+_IS = re.compile(
+    r"(?<![\w\\])(?:is|are|was|were|be|has|have|equals?|gives?|becomes?)"
+    r"(?:\s+(?:given by|equal to|simply|just|exactly))*(?![\w])\s*:?"
+)
+# What only says where or why, at the end of a conclusion: "is 2, which occurs when x = 0".
+_ASIDE = re.compile(
+    r",?\s+(?:when|where|which|who|for|if|as|achieved|attained|obtained|because|since|with|so"
+    r"|and\s+(?:this|it|is|occurs)|in\s+(?:the\s+year\s+)?(?:1[5-9]|20)\d\d)\b.*$",
+    re.DOTALL,
+)
+_THE = re.compile(
+    r"^(?:the\s+|an?\s+)?(?:closed[- ]form\s+)?(?:expression|formula|value|number|answer)\s*:?\s*", re.IGNORECASE
+)
+# A clause that says what something in the conclusion is: "is 2n, where n is the number of sides".
+_CLAUSE = re.compile(r"\s*(?:where|when|which|who|if|since|because|as|and (?:this|it))\b", re.IGNORECASE)
+
+
+def conclusions(line: str) -> list[str]:
+    """What a sentence may conclude, the last first: what follows each of its `is`, `are`, `equals`, without the asides
+    (`when ...`, `which ...`) after it."""
+    sentence = _last_sentence(line) if len(line) <= LONGEST_LINE else ""
+    found = []
+    for at in _IS.finditer(sentence):
+        clause = sentence[sentence.rfind(",", 0, at.start()) + 1 : at.start()]
+        if clause == sentence[: at.start()] or not _CLAUSE.match(clause):
+            found.append(_THE.sub("", _ASIDE.sub("", sentence[at.end() :]).strip()))
+    return [said for said in reversed(found) if said][:5]
+
+
+def _last_sentence(line: str) -> str:
+    said = line.strip()
+    stop = _STOP.search(said)
+    while stop and said[stop.end() :].strip():
+        said = said[stop.end() :].strip()
+        stop = _STOP.search(said)
+    return said

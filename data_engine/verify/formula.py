@@ -5,28 +5,31 @@ loop in C (9^9^9^9). So it runs without a clock in worker processes, and a worke
 """
 
 import atexit
+import contextlib
 import functools
+import itertools
 import json
 import os
 import queue
 import select
+import signal
 import subprocess
 import sys
 import threading
 import time
-from fractions import Fraction
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from data_engine.verify import numbers
+from data_engine.verify import formula_plain
 from data_engine.verify.formula_text import normal
 from data_engine.verify.formula_worker import READY
 from data_engine.verify.judgement import Judgement
 
 SECONDS = 3.0
 MEMORY_MB = 2048
-LONGEST = 1000
 START_SECONDS = 120.0
+END_SECONDS = 1.0
 
 
 class Formulas:
@@ -48,23 +51,24 @@ class Formulas:
             idle.put(_Worker(self._memory_mb))
         self._idle, self._pid = idle, os.getpid()
 
-    def judge(self, gold: str, *answers: str) -> Judgement:
-        """Is one of the readings of an answer the formula `gold`, in any equivalent form? All of them together have
+    def judge(self, golds: str | Sequence[str], answers: str | Sequence[str]) -> Judgement:
+        """Is one of the readings of an answer one of the `golds`, in any equivalent form? All of them together have
         `seconds`. Never raises for what either may hold.
         """
-        easy = [_without_process(gold, answer) for answer in answers]
+        pairs = list(itertools.product(_listed(golds), _listed(answers)))
+        easy = [formula_plain.judge(gold, answer) for gold, answer in pairs]
         right = next((judgement for judgement in easy if judgement and judgement.right), None)
-        hard = [normal(answer) for answer, judgement in zip(answers, easy, strict=True) if judgement is None]
+        hard = [(normal(gold), normal(answer)) for (gold, answer), known in zip(pairs, easy, strict=True) if not known]
         if right is None and hard:
-            return self._asked(normal(gold), hard)
+            return self._asked(hard)
         return right or next((judgement for judgement in easy if judgement), Judgement(False, 0.0, "no answer"))
 
-    def _asked(self, gold: str, answers: list[str]) -> Judgement:
+    def _asked(self, pairs: list[tuple[str, str]]) -> Judgement:
         if self._pid != os.getpid():
             self._open()
         worker = self._idle.get()
         try:
-            said = worker.ask({"gold": gold, "answers": answers, "seconds": self.seconds}, self.seconds)
+            said = worker.ask({"pairs": pairs, "seconds": self.seconds}, self.seconds)
         finally:
             self._idle.put(worker)
         right = bool(said.get("right"))
@@ -84,63 +88,89 @@ class Formulas:
         self.close()
 
 
+def _listed(texts: str | Sequence[str]) -> Sequence[str]:
+    return (texts,) if isinstance(texts, str) else texts
+
+
 class _Worker:
-    """One worker process, or none yet. Used by one thread at a time."""
+    """One program that compares formulas, or none yet. Used by one thread at a time."""
 
     def __init__(self, memory_mb: int) -> None:
         self._memory_mb = memory_mb
-        self._process: subprocess.Popen[bytes] | None = None
+        self._program: subprocess.Popen[bytes] | None = None
+        self._child: int | None = None  # the forked process that answers; None until it says that it is ready
         self._read = b""
 
     def ask(self, item: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """What the worker says of an item; `why` where it died or was late. Raises RuntimeError if none can start."""
-        process = self._started()
+        """What the program says of an item; `why` where it was late, or died of it twice (once may have been another's
+        doing). Raises RuntimeError if no program can start.
+        """
+        started = time.monotonic()
+        said = self._once(item, seconds)
+        left = seconds - (time.monotonic() - started)
+        return said or (self._once(item, left) if left > 0 else None) or {"why": "the formula ended its process"}
+
+    def _once(self, item: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+        """The answer; None where whoever should give it died."""
+        program = self._started()
         deadline = time.monotonic() + seconds
         try:
-            line = self._answered(process, json.dumps(item).encode() + b"\n", deadline)
+            line = self._answered(program, json.dumps(item).encode() + b"\n", deadline)
         except BaseException:  # an interrupt: its answer, still to come, would be taken for the next item's
             self.end()
             raise
-        if line:
+        if line.startswith(b"{"):
             said: dict[str, Any] = json.loads(line)
-            if "MemoryError" in said.get("why", ""):
-                self.end()
+            self._child = None if "why" in said else self._child
             return said
-        late = process.poll() is None and time.monotonic() >= deadline
-        self.end()
-        return {"why": f"not judged within {seconds:g} s" if late else "the formula ended its process"}
+        if line or not self._kill():  # another process is ready: this one died, with the item or before it
+            self.end()
+            return None
+        return {"why": f"not judged within {item['seconds']:g} s"}
 
-    def _answered(self, process: "subprocess.Popen[bytes]", question: bytes, deadline: float) -> bytes:
-        assert process.stdin is not None
+    def _answered(self, program: "subprocess.Popen[bytes]", question: bytes, deadline: float) -> bytes:
+        assert program.stdin is not None
         try:
-            process.stdin.write(question)
-            process.stdin.flush()
+            program.stdin.write(question)
+            program.stdin.flush()
         except OSError:
             return b""
         return self._line(deadline)
 
+    def _kill(self) -> bool:
+        """Ends the process that answers; False where the program is gone."""
+        if self._program is None or self._program.poll() is not None or self._child is None:
+            return False
+        os.kill(self._child, signal.SIGKILL)
+        self._child = None
+        return True
+
     def _started(self) -> "subprocess.Popen[bytes]":
-        if self._process is None or self._process.poll() is not None:
+        """The program, with a process that is ready to answer."""
+        if self._program is None or self._program.poll() is not None:
             self.end()
             command = [sys.executable, "-m", "data_engine.verify.formula_worker", str(self._memory_mb)]
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             pipe = subprocess.PIPE
-            self._process = subprocess.Popen(
+            self._program = subprocess.Popen(
                 command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
             )
-            self._read = b""
-            if self._line(time.monotonic() + START_SECONDS).decode() != READY:
+        deadline = time.monotonic() + START_SECONDS
+        while self._child is None:
+            line = self._line(deadline)
+            if not line:
                 self.end()
                 raise RuntimeError("no process for formulas starts: is math-verify installed (keyeforge[cot])?")
-        return self._process
+            self._child = _process_id(line)  # None for a late answer of the one before
+        return self._program
 
     def _line(self, deadline: float) -> bytes:
-        """The next line without its end; empty where the process died or the deadline passed."""
-        assert self._process is not None and self._process.stdout is not None
-        pipe = self._process.stdout.fileno()
+        """The next line without its end; empty where the program died or the deadline passed."""
+        assert self._program is not None and self._program.stdout is not None
+        pipe = self._program.stdout.fileno()
+        ready = select.poll()
+        ready.register(pipe, select.POLLIN | select.POLLHUP)
         while b"\n" not in self._read:
-            ready = select.poll()
-            ready.register(pipe, select.POLLIN | select.POLLHUP)
             if not ready.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 return b""
             block = os.read(pipe, 65536)
@@ -151,36 +181,26 @@ class _Worker:
         return line
 
     def end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                if pipe is not None:
-                    pipe.close()
-            self._process = None
+        """Ends the program and what it forked: they end with their input, or are killed."""
+        program, child = self._program, self._child
+        self._program, self._child, self._read = None, None, b""
+        if program is None or program.stdin is None or program.stdout is None:
+            return
+        with contextlib.suppress(OSError):
+            program.stdin.close()
+        for process, kill in ((child, os.kill), (program.pid, os.killpg)):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                program.wait(END_SECONDS)
+            if program.returncode is None and process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    kill(process, signal.SIGKILL)
+        program.wait()
+        program.stdout.close()
 
 
-def _without_process(gold: str, answer: str) -> Judgement | None:
-    """What needs no algebra: too long a string, the same string, two plain numbers."""
-    for name, text in (("truth", gold), ("answer", answer)):
-        if len(text) > LONGEST:
-            return Judgement(False, 0.0, f"the {name} is {len(text):,} characters long, a formula at most {LONGEST:,}")
-    one, other = normal(gold), normal(answer)
-    if one == other or not (one and other):
-        return Judgement(True, 1.0, "the same formula") if one == other != "" else Judgement(False, 0.0, "no answer")
-    return _by_numbers(one, other)
-
-
-def _by_numbers(one: str, other: str) -> Judgement | None:
-    """Of two plain numbers; None where they are none, or so near that one may be the other's decimals."""
-    first, second = numbers.parse(one), numbers.parse(other)
-    if first is None or second is None or first.unit or second.unit or first.name or second.name:
-        return None
-    if first.value == second.value:
-        return Judgement(True, 1.0, "the same number")
-    if abs(first.value - second.value) > abs(first.value) * Fraction(1, 1000):
-        return Judgement(False, 0.0, "another number")
-    return None
+def _process_id(line: bytes) -> int | None:
+    word, _, number = line.decode().partition(" ")
+    return int(number) if word == READY else None
 
 
 _lock = threading.RLock()
@@ -193,8 +213,8 @@ def _default() -> Formulas:
     return pool
 
 
-def judge(gold: str, *answers: str) -> Judgement:
+def judge(golds: str | Sequence[str], answers: str | Sequence[str]) -> Judgement:
     """`Formulas.judge` by a pool that starts when it is first needed and ends with the program."""
     with _lock:
         pool = _default()
-    return pool.judge(gold, *answers)
+    return pool.judge(golds, answers)

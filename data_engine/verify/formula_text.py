@@ -4,9 +4,30 @@ people type without LaTeX (`x^(n+1)`, `sqrt(2)`, `C(5, 2)`, `π`, `<=`) as LaTeX
 
 import re
 
-from data_engine.verify.extract import last_line
+from data_engine.verify.extract import conclusions, last_line
 from data_engine.verify.quantity import stated
 
+_FUNCTIONS = [
+    "pi",
+    "sin",
+    "cos",
+    "tan",
+    "cot",
+    "sec",
+    "csc",
+    "arcsin",
+    "arccos",
+    "arctan",
+    "ln",
+    "log",
+    "exp",
+    "max",
+    "min",
+    "gcd",
+    "sum",
+    "prod",
+    "lim",
+]
 _DRESS = [
     (r"\\(?:left|right|displaystyle|textstyle|limits)(?![a-zA-Z])", ""), (r"\\[,;:!]|\\ |~|\\quad|\\qquad", " "),
     (r"\{,\}", ""), (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"), (r"\\[dt]binom", r"\\binom"), (r"[−–﹣－]", "-"),
@@ -15,7 +36,7 @@ _DRESS = [
     (r"√(?=\()", "sqrt"), (r"∪", r"\\cup "), (r"∩", r"\\cap "), (r"∈", r"\\in "), (r"°", r"^{\\circ}"), (r"\*\*", "^"),
     (r"(?<=[\w)])\s*\*\s*(?=[\w(\\])", r" \\cdot "), (r"\\varnothing|∅", r"\\emptyset"), (r"\^\s*\\circ", r"^{\\circ}"),
     (r"²", "^2"), (r"³", "^3"),
-    (r"(?<![\\a-zA-Z])(pi|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|ln|log|exp|max|min|gcd)(?![a-zA-Z])", r"\\\1"),
+    (rf"(?<![\\a-zA-Z])({'|'.join(_FUNCTIONS)})(?![a-zA-Z])", r"\\\1"),
     (r"(?<![\\a-zA-Z])(?:infinity|inf)(?![a-zA-Z])", r"\\infty"),
     # Whatever integer or real a free letter stands for, the formula is the same.
     (r"[,;]\s*(?:\\text\{[a-z ]*\})?\s*[a-zA-Z]\s*\\in\s*\\math(?:bb|bf)\s*\{?[ZNQRC]\}?(?:\^\+)?$", ""),
@@ -81,22 +102,29 @@ def _closing(said: str, start: int) -> int | None:
     return None
 
 
+_WORDS = re.compile(r"(?<![\\\\{a-zA-Z])[a-zA-Z]{2,}")
+_NAMES = {"sqrt", "floor", "ceil", "abs", *_FUNCTIONS}
 _SPELLED = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)")
 
 
 def readings(answer: str) -> list[str]:
     """What may be the formula of an answer, the likeliest first: all of it, its last line, the last formula between
-    dollar signs in it, what follows the last `=` or `is`, the one number that it states.
+    dollar signs in it, what follows its `is`, the one number that it states.
     """
     line = last_line(answer)
-    found = [answer, line] if len(line) < len(answer.strip()) else [line]
-    if len(line) > 2000:
-        return found
-    spelled = _SPELLED.findall(line)
-    found += ["".join(spelled[-1])] if spelled and len(line.split()) > 1 else []
-    if " is " in f" {line} " or "are" in line:
-        found.append(re.split(r"\b(?:is|are|be|equals?)\b\s*:?", line)[-1])
+    words = [word for word in _WORDS.findall(line) if word not in _NAMES]
+    if len(words) < 2 or len(line) > 2000:
+        only = _SPELLED.findall(line[:2000])
+        whole = [answer, line] if len(line) < len(answer.strip()) else [line]
+        return [*whole, "".join(only[0])] if words and len(only) == 1 else whole
+    found = []
+    tails = conclusions(line)
+    spelled = [_SPELLED.match(said) for said in tails]
+    found += ["".join(formula.groups(default="")) for formula in spelled if formula]
+    if not tails and len(only := _SPELLED.findall(line)) == 1:
+        found.append("".join(only[0]))
+    found += [said for said in tails if len(_WORDS.findall(said)) < 3]
     number = stated(answer)
-    if number is not None and number.unit is None:
+    if number is not None and number.unit is None and re.search(r"\d", line):
         found.append(str(number.value))
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found))[:6] or [line]

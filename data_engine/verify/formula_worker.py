@@ -1,46 +1,67 @@
-"""A process that compares formulas with math-verify, one a line; `data_engine.verify.formula` keeps it.
+"""A program that compares formulas with math-verify; `data_engine.verify.formula` starts and keeps it.
 
-It is started as a program, takes `{"gold": ..., "answers": [...], "seconds": ...}` and writes `{"right": ...}` or
-`{"why": ...}`. A parent that is gone, too much memory, or twice the time that it was given ends it.
+It loads what it needs once and forks a process that takes `{"pairs": [[truth, answer], ...], "seconds": ...}`, one a
+line, and writes `{"right": ...}` or `{"why": ...}`. Whoever finds that process late kills it: another is forked in
+milliseconds and says `ready` with its process id. It ends when its standard input does; should its parent be gone, a
+process that is late ends itself.
 """
 
 import json
 import logging
+import os
 import resource
 import signal
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 READY = "ready"
 
 
 def main() -> None:
+    """Forks one process after the other until one has read its input to the end."""
     limit = int(sys.argv[1]) * 2**20
     out = sys.stdout
     sys.stdout = sys.stderr  # what libraries print is no answer
     compare = _load()
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    print(READY, file=out, flush=True)
-    for line in sys.stdin:
+    parent = os.getppid()
+    while os.getppid() == parent:
+        child = os.fork()
+        if child == 0:
+            try:
+                resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+                _serve(compare, out)
+            finally:
+                os._exit(1)
+        if os.waitpid(child, 0)[1] == 0:
+            return
+
+
+def _serve(compare: Any, out: TextIO) -> None:
+    print(READY, os.getpid(), file=out, flush=True)
+    while line := sys.stdin.readline():
         item = json.loads(line)
-        # Its parent kills it in time; should the parent be gone, it kills itself.
         signal.setitimer(signal.ITIMER_REAL, 2 * item["seconds"] + 1)
-        print(json.dumps(_said(compare, item)), file=out, flush=True)
+        said = _said(compare, item)
         signal.setitimer(signal.ITIMER_REAL, 0)
+        print(json.dumps(said), file=out, flush=True)
+        if "why" in said:
+            os._exit(1)  # after an error, of memory or of any kind, with a new process
+    os._exit(0)
 
 
 def _said(compare: Any, item: dict[str, Any]) -> dict[str, Any]:
     try:
-        return {"right": any(compare(item["gold"], answer) for answer in item["answers"])}
+        return {"right": any(compare(gold, answer) for gold, answer in item["pairs"])}
     except Exception as error:  # of any library below, on any input; MemoryError and RecursionError among them
         return {"why": f"{type(error).__name__}: {str(error)[:100]}"}
 
 
 def _load() -> Any:
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+    from math_verify import LatexExtractionConfig, parse, verify
 
     logging.disable(logging.CRITICAL)
-    config = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
+    # LaTeX alone: its plain expressions are looked for in what is no LaTeX, and any number in it then is the formula.
+    config = [LatexExtractionConfig(boxed_match_priority=0)]
 
     def read(text: str) -> list[Any]:
         found: list[Any] = parse(f"\\boxed{{{text}}}", config, parsing_timeout=None)

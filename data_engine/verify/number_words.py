@@ -28,7 +28,8 @@ def parse(text: str) -> tuple[Fraction | None, str]:
         ends.append(found.end())
     for many in range(len(words), 0, -1):
         if (value := _value(words[:many])) is not None:
-            return value, text[ends[many - 1] :]
+            more = any(word not in {"and", "a"} for word in words[many:])
+            return (None, text) if more else (value, text[ends[many - 1] :])
     return None, text
 
 

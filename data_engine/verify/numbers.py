@@ -38,12 +38,14 @@ class Quantity:
 
 
 _MINUS = dict.fromkeys(map(ord, "−–—‒﹣－‐‑⁻"), "-")
+_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+")
 _SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _LATEX = [
     (r"\\(?:left|right|displaystyle|[,;:!])|\\ |~", " "), (r"\{,\}", ","), (r"\\[dtc]frac", r"\\frac"),
     (r"\\(?:text|mathrm|mathbf|textbf|operatorname|rm|mbox|bf)\s*\{([^{}]*)\}", r" \1 "),
     (r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" (\1)/(\2)"), (r"\\frac\s*(\d)\s*(\d)", r" \1/\2"),
-    (r"\^\s*\{?\s*\\circ\s*\}?|\\circ|\\degree", "°"), (r"\\(?:times|cdot|ast)\b", "×"), (r"\^\s*\{([^{}]*)\}", r"^\1"),
+    (r"\^\s*\{?\s*\\circ\s*\}?|\\circ|\\degree", "°"), (r"\\(?:times|cdot|ast)(?![a-zA-Z])", "×"),
+    (r"\^\s*\{([^{}]*)\}", r"^\1"),
     (r"\\([%$])", r"\1"), (r"\\pm\b", "±"), (r"\\(?:approx|sim|simeq)\b", "≈"), (r"\\cdotp?", "×"),
 ]  # fmt: skip
 _LATEX_RULES = [(re.compile(pattern), by) for pattern, by in _LATEX]
@@ -91,7 +93,8 @@ def parse(text: str) -> Quantity | None:
 
 def _plain(text: str) -> str:
     """One line without LaTeX's dress: minus signs of one kind, powers as ^, vulgar fractions as a/b."""
-    said = "".join(_character(letter) for letter in text.strip())
+    said = _RAISED.sub(lambda found: f"^{found[0].translate(_SUPERSCRIPT)}", text.strip())
+    said = "".join(_character(letter) for letter in said)
     said = said.strip("$").strip() if said.startswith("$") and said.endswith("$") else said
     said = said.removeprefix("\\(").removesuffix("\\)").removeprefix("\\[").removesuffix("\\]")
     for pattern, by in _LATEX_RULES:
@@ -105,8 +108,6 @@ def _plain(text: str) -> str:
 
 
 def _character(letter: str) -> str:
-    if letter in "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺":
-        return f"^{letter.translate(_SUPERSCRIPT)}"
     if unicodedata.decomposition(letter).startswith("<fraction>"):
         return " " + unicodedata.normalize("NFKC", letter).replace("\u2044", "/")
     return letter
@@ -156,9 +157,18 @@ def _sum(total: Quantity, part: Quantity) -> Quantity:
     return Quantity(total.value + sign * part.value * part.unit.factor / total.unit.factor, total.unit)
 
 
+# What may follow a unit and says nothing of it: 3.5 cm long.
+_FREE = re.compile(
+    r"\s+(?:long|wide|high|tall|deep|thick|away|apart|old|in total|in all|altogether|each)$", re.IGNORECASE
+)
+
+
 def _measured(value: Fraction, name: str) -> Quantity | None:
-    if not name:
-        return Quantity(value)
+    name = _FREE.sub("", name)
+    if not name or name in {"st", "nd", "rd", "th"}:  # the 2nd is no 2
+        return None if name else Quantity(value)
+    if name.split()[0] == "dozen":
+        return _measured(value * 12, name[5:].strip())
     unit = units.parse(name)
     if unit is not None:
         return Quantity(value, unit)

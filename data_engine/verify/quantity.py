@@ -4,8 +4,9 @@ import re
 from fractions import Fraction
 
 from data_engine import grounding
+from data_engine.operators.grounding import stated_number
 from data_engine.verify import numbers
-from data_engine.verify.extract import last_line
+from data_engine.verify.extract import conclusions, last_line
 from data_engine.verify.judgement import Judgement
 from data_engine.verify.numbers import Quantity
 from data_engine.verify.truth import Chart, Count, Number
@@ -15,35 +16,79 @@ _MARKED = re.compile(r"<\|(\w+)_start\|>.*?<\|\1_end\|>", re.DOTALL)
 _DOTS = re.compile(r"(?:\.(?=\s|$)|[!?。；;\n]|,(?=\s)|，|：|:(?=\s))")
 _DIGITS = re.compile(r"\d")
 _PIECE = re.compile(
-    r"(?<![\w.,/^])[-−–]?[$€£¥₹]?\d[\d,.]*(?:\s?[/×x^]\s?\d[\d^]*)*(?:\s?%|\s?°[CF]?|(?:\s?[a-zA-Z\u4e00-\u9fff]+(?:/[a-z]+)?(?:\^?[23]|[²³])?))?"
+    r"(?<![A-Za-z0-9_.,/^])[-−–]?[$€£¥₹]?\d[\d,.]*(?:\s?[/×x^]\s?\d[\d^]*)*(?:\s?%|\s?°[CF]?|(?:\s?[a-zA-Z\u4e00-\u9fff]+(?:/[a-z]+)?(?:\^?[23]|[²³])?))?"
 )
+
+
+def _unmarked(text: str) -> str:
+    return _MARKED.sub(" ", text) if "_end|>" in text else text
 
 
 _NONE = re.compile(r"^\W*(?:none|no\s+\w+|(?:there\s+)?(?:are|is)\s+(?:none|no)\b|没有)", re.IGNORECASE)
 
 
 def stated(answer: str) -> Quantity | None:
-    """The one number an answer states: all of it, its last line, what follows the last `=` or `is`, or the only number
-    in it. None where it states none, or several.
+    """The one number an answer states: all of it, its last line, what follows the last `=` or `is` of that, what there
+    are (`there are 7 of length 6`), or the only number in it. None where it states none, or several.
     """
-    for said in dict.fromkeys((answer, last_line(answer))):
+    line = last_line(answer)
+    for said in dict.fromkeys((answer, line)):
         if (found := numbers.parse(said)) is not None:
             return found
-    line = last_line(answer)
-    for mark in ("=", "≈", "\\approx"):
-        if mark in line and (found := numbers.parse(line.rpartition(mark)[2])) is not None:
-            return found
-    return _only(answer)
+    if len(answer) > numbers.LONGEST * 50:
+        return None
+    concluded = [found for said in _tails(line) if (found := numbers.parse(said)) is not None]
+    return _counted(line) or (concluded[0] if concluded else _only(answer))
+
+
+_SIGNS = re.compile(r"=|≈|\\approx(?![a-zA-Z])")
+_SEVERAL = re.compile(r"\b(?:or|and)\b|[,;或、]")
+
+
+def _tails(line: str) -> list[str]:
+    """What follows the last `=` of a chain (70 + 99 + 70 = 239; not `x = 1 or x = 2`), and each `is`."""
+    found = []
+    for said in (*conclusions(line), line):
+        rest = _SIGNS.split(said)[1:]
+        if rest and not any(_SEVERAL.search(part) for part in rest):
+            found.append(rest[-1].strip(" $\\()[].*"))
+        elif not rest:
+            found.append(said)
+    return found
+
+
+_THERE = re.compile(r"\b[Tt]here (?:are|is|were)(?: (?:exactly|only|a total of|in total|about|at most))?\s+(.{1,60})")
+_ANOTHER = re.compile(r"\band\s+(?:\d+|[a-z]+teen|one|two|three|four|five|six|seven|eight|nine|ten)\s+[a-z]")
+
+
+def _counted(line: str) -> Quantity | None:
+    """What there are: `There are 239 strings of length 6`; `7 cars and 3 people` are no one number."""
+    found = _THERE.search(line[:200])
+    piece = re.match(r"\$?(?:\\boxed\{)?(\d[\d,.]*\d|\d|[a-z-]+)", found[1]) if found else None
+    if found is None or piece is None or _ANOTHER.search(line.lower()):
+        return None
+    return numbers.parse(piece[1])
+
+
+_NOT = re.compile(
+    r"\b(?:not|never|neither|cannot|without|(?:more|less|fewer|greater) than|at least|at most|up to|over|under)\b"
+    r"|n't\b|不|没|\d(?:st|nd|rd|th)\b",
+    re.IGNORECASE,
+)
 
 
 def _only(answer: str) -> Quantity | None:
     """The number of a sentence that has one: `There are 7 red cars.` States that agree are one."""
-    text = _MARKED.sub(" ", answer)
+    text = _unmarked(answer)
+    if _NOT.search(text) or any(sign in _PIECE.sub("", text) for sign in "^\\√"):
+        return None
     digits = [found for piece in _PIECE.findall(text) if (found := _longest(piece)) is not None]
     if _DIGITS.search(text):
         whole = len(re.findall(r"\d+(?:[.,]\d+)*", text))
         return digits[0] if len({found.base for found in digits}) == 1 and len(digits) == whole else None
     said = _words(text)
+    if not said and (chinese := stated_number(text)) is not None:
+        return Quantity(Fraction(chinese))
     return said[0] if len({found.base for found in said}) == 1 else None
 
 
@@ -138,7 +183,7 @@ def _half_place(value: Fraction, digits: int) -> Fraction:
 def count(truth: Count, answer: str) -> Judgement:
     """The stated whole number; points that the answer marks must be as many, and alone they state it."""
     points = sum(isinstance(shape, grounding.Point) for shape in grounding.parse(answer)[0])
-    prose = _MARKED.sub(" ", answer)
+    prose = _unmarked(answer)
     said = stated(prose) if not points or prose.strip() else Quantity(Fraction(points))
     said = Quantity(Fraction(0)) if said is None and not points and _NONE.search(prose) else said
     if said is None or said.unit is not None or said.value.denominator != 1:
@@ -174,6 +219,7 @@ def _relaxed(value: str, answer: str, rel_tol: float) -> bool:
     far = Fraction(str(rel_tol)) * abs(asked.value)
     candidates = {said.value} if not (said.unit and asked.unit) else {said.base / asked.unit.factor}
     candidates |= {said.base} if _percent(said) and not asked.unit else set()
+    candidates |= {said.value * 100} if _percent(asked) and not said.unit else set()
     return any(abs(asked.value - candidate) <= far for candidate in candidates)
 
 

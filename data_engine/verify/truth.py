@@ -18,7 +18,8 @@ Some = Annotated[str, Field(min_length=1)]
 
 
 class Exact(Strict):
-    """The words `value`, or one of `also`, apart from case (unless `case`), white space and a closing full stop."""
+    """The words `value`, or one of `also`, apart from case (unless `case`), white space, an article
+    before them and a closing full stop."""
 
     kind: Literal["exact"] = "exact"
     value: Some
@@ -73,6 +74,7 @@ class Formula(Strict):
 
     kind: Literal["formula"] = "formula"
     value: Some
+    also: tuple[Some, ...] = ()
 
 
 class Fuzzy(Strict):

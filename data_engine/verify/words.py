@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from data_engine.verify.extract import last_line
+from data_engine.verify.extract import conclusions, last_line
 from data_engine.verify.judgement import Judgement
 from data_engine.verify.truth import Choice, Exact, Fuzzy, Ocr, Semantic
 
@@ -25,24 +25,43 @@ def readings(answer: str) -> Sequence[str]:
     return list(dict.fromkeys((answer, last_line(answer))))
 
 
+def _bare(text: str) -> str:
+    """Without the article before it, unless that is all."""
+    return re.sub(r"^(?:an?|the)\s+(?=\S)", "", text, flags=re.IGNORECASE)
+
+
+_UNSURE = re.compile(r"\b(?:not|or|never|nor|neither)\b|n't\b", re.IGNORECASE)
+_POLAR = {"yes", "no", "true", "false"}
+
+
+def _polar(answer: str) -> str | None:
+    """The yes or no that an answer begins with, if it says no other: `No, there is none.`"""
+    found = [word for word in re.findall(r"[a-z]+", answer.casefold()[:2000]) if word in _POLAR]
+    begins = re.match(r"\W*(yes|no|true|false)\b(?!\s+(?:and|or)\b)", answer.casefold())
+    return begins[1] if begins and len(set(found)) == 1 else None
+
+
 def exact(truth: Exact, answer: str) -> Judgement:
     """All of the answer, or its last line, is one of the accepted texts."""
-    accepted = {plain(text, truth.case) for text in (truth.value, *truth.also)}
+    accepted = {_bare(plain(text, truth.case)) for text in (truth.value, *truth.also)}
     said = {plain(reading, truth.case) for reading in readings(answer)}
     said |= {_LEAD.sub("", text) for text in said}
-    right = bool(said & accepted)
+    said |= {plain(tail, truth.case) for tail in conclusions(last_line(answer))[:1] if not _UNSURE.search(answer)}
+    said |= {polar} if (polar := _polar(answer)) and accepted <= _POLAR else set()
+    right = bool({_bare(text) for text in said} & accepted)
     return Judgement(
         right, float(right), "the same words" if right else f"{_short(answer)} is not {_short(truth.value)}"
     )
 
 
-_LETTER = re.compile(r"^\(?\s*([A-Za-z])\s*(?:[).:：、]|\s*[-–]\s|$)\s*(.*)$", re.DOTALL)
+_LETTER = re.compile(r"^\(?\s*([A-Za-z])\s*(?:[).:：、]|\s*[-–]\s|\s+(?=because|since|as\b)|$)\s*(.*)$", re.DOTALL)
 _OPTION = re.compile(r"\b(?:option|choice|answer)\s*(?:is\s*)?:?\s*\(?([A-Z])\b", re.IGNORECASE)
 
 
 def choice(truth: Choice, answer: str) -> Judgement:
     """A letter alone, a letter and its text, or the text; two letters are none."""
-    letters = {letter for reading in readings(answer) if (letter := _chosen(truth, reading)) is not None}
+    said = [*readings(answer), *(tail for tail in conclusions(last_line(answer)) if len(tail.strip("(). *")) == 1)]
+    letters = {letter for reading in said if (letter := _chosen(truth, reading)) is not None}
     if len(letters) != 1:
         return Judgement(False, 0.0, "no single choice")
     letter = letters.pop()
@@ -101,7 +120,7 @@ def ocr(truth: Ocr, answer: str) -> Judgement:
     from rapidfuzz.distance import Levenshtein
 
     asked = read_form(truth.value, truth.case, truth.spaces)
-    said = [read_form(text, truth.case, truth.spaces) for text in (answer, _unquoted(answer))]
+    said = [read_form(text, truth.case, truth.spaces) for text in _transcripts(answer)]
     distance = min(Levenshtein.normalized_distance(asked, text) for text in said)
     return Judgement(
         distance <= truth.max_distance, 1.0 - distance, f"edit distance {distance:.4f}, {truth.max_distance:g} allowed"
@@ -109,6 +128,22 @@ def ocr(truth: Ocr, answer: str) -> Judgement:
 
 
 _QUOTES = ('""', "''", "“”", "‘’", "「」", "``")
+
+
+# `The sign says: EXIT`, `The text reads "EXIT"`; without a colon only what is in quotes.
+_TELLS = re.compile(
+    r"[^\n\"“'‘「:：]{0,80}?(?:\b(?:reads?|says?|shows?|text|is)|文字|写着)\s*"
+    r"(?:[:：]\s*(?P<plain>.+)|(?P<quoted>[\"“'‘「].+))",
+    re.DOTALL | re.IGNORECASE,
+)
+
+
+def _transcripts(answer: str) -> list[str]:
+    """All of an answer, and what it says that the text is."""
+    said = [answer, _unquoted(answer)]
+    if found := _TELLS.fullmatch(answer.strip()):
+        said.append(_unquoted(found["plain"] or found["quoted"].removesuffix(".")))
+    return said
 
 
 def _unquoted(answer: str) -> str:
