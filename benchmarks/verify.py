@@ -80,16 +80,18 @@ def labelled() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["formulas", "visual", "champ"])
+    parts = ("formulas", "visual", "champ")
+    parser.add_argument("part", nargs="*", choices=[*parts, []], help="all without")
     parser.add_argument("--items", type=int)
     arguments = parser.parse_args()
-    if arguments.what == "formulas":
-        labelled()
-        fuzz(arguments.items or 10_000)
-    elif arguments.what == "visual":
-        visual.report(arguments.items or 400)
-    else:
-        champ.report()
+    for part in arguments.part or parts:
+        if part == "formulas":
+            labelled()
+            fuzz(arguments.items or 10_000)
+        elif part == "visual":
+            visual.report(arguments.items or 400)
+        else:
+            champ.report()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from cot_factory.review import cli_quality
 from data_engine.cli_output import DataOption, console, fail
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cot_factory.record import Task
 
 app = typer.Typer(help="Review chains of thought: serve the queue, take its decisions back.", no_args_is_help=True)
+app.add_typer(cli_quality.app)
 DbOption = Annotated[
     str,
     typer.Option("--db", help="The queue's database; default: SQLite in DIR/review. postgresql+psycopg://… works too."),
@@ -127,10 +129,11 @@ def _load(engine: "sa.Engine", data: Path, overlap: int) -> int:
     path = data / "review" / "tasks.jsonl"
     if not path.is_file():
         fail(f"{path}: no tasks there; run `keyeforge cot run RECIPE --out {data}` first")
-    return store.load(engine, _tasks(path), overlap, time.time())
+    return store.load(engine, read_tasks(path), overlap, time.time())
 
 
-def _tasks(path: Path) -> "list[Task]":
+def read_tasks(path: Path) -> "list[Task]":
+    """The tasks of a file; a line that is none ends the command."""
     from cot_factory.record import task_from
 
     found = []
