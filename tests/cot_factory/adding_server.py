@@ -91,6 +91,9 @@ class AddingServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Quiet: clients are killed on purpose."""
+
     def reply(self, system: str, words: str, seed: int) -> tuple[str, float]:  # noqa: PLR0911
         """What it says, and how sure it is."""
         if "obey: " in words and "One digit" not in system and "one word" not in system:
