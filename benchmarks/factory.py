@@ -3,7 +3,7 @@
     python benchmarks/factory.py [--questions 1000] [--kills 1]
 
 A server on this machine that adds numbers (an instrument, `tests/cot_factory/adding_server.py`) counts what it is
-asked: four paths a question, sixteen requests in flight. The run is killed (SIGKILL) when half of them (with more kills:
+asked: four paths a question, sixteen requests in flight. The run is killed (SIGKILL) when half of them (more kills:
 a third, ...) have come, begun again, and held against a run that nobody disturbed, byte for byte: release, repeats and
 the queue's tasks. Written to build/bench/factory.json.
 """
