@@ -11,11 +11,13 @@ from cot_factory.record import Finding
 
 MOST_CHARACTERS = 200
 MOST_POWER = 512.0
+MOST_CHOSEN_FROM = 200
 _TOLERANCE = 5e-3  # what a step rounds off: "10 / 3 = 3.33"
 
 _TEX = (
     (re.compile(r"\\d?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"((\1)/(\2))"),
     (re.compile(r"\\sqrt\s*\{([^{}]*)\}"), r"((\1)**0.5)"),
+    (re.compile(r"\\d?binom\s*\{(\d+)\}\s*\{(\d+)\}|\bC\s?\((\d+),\s*(\d+)\)"), lambda found: _choose(found)),
     (re.compile(r"\\(?:times|cdot)"), "*"),
     (re.compile(r"\\div"), "/"),
     (re.compile(r"\\(?:left|right|,|;|!|quad)|\$|\\[()\[\]]"), ""),
@@ -23,6 +25,8 @@ _TEX = (
     (re.compile("[÷∕]"), "/"),
     (re.compile("[−–—]"), "-"),
     (re.compile(r"√\s*(\d+(?:\.\d+)?)"), r"(\1**0.5)"),
+    (re.compile(r"(?<![\w\\])sqrt\s*\(([^()]*)\)"), r"((\1)**0.5)"),
+    (re.compile(r"(?<![\w.!])(\d{1,2})!(?!!)"), lambda found: f"({math.factorial(int(found[1]))}*1)"),
     (re.compile(r"\^\s*\{([^{}]*)\}"), r"**(\1)"),
     (re.compile(r"\^"), "**"),
     (re.compile("²"), "**2"),
@@ -32,12 +36,20 @@ _TEX = (
     (re.compile(r"(?<=\d)\s*[x]\s*(?=\d)"), "*"),
     (re.compile(r"(?<=[\d)])\s*\(|\)\s*(?=\d)"), lambda found: ")*" if ")" in found[0] else "*("),
 )  # fmt: skip
+_MODULO = re.compile(r"\bmod\b|\\[pb]?mod\b|≡|\\equiv", re.IGNORECASE)
 _SIDE = re.compile(r"[\d.\s+\-*/()]+")
+_CALLS = re.compile(r"sqrt|gcd|lcm|max|min|log|ln|exp|sin|cos|tan|floor|ceil|sum|prod|phi|abs")
 _EQUALS = re.compile(r"(?<![<>=!≠≈:])=(?!=)|≈|\\approx")
 _OPERATIONS: dict[type[ast.AST], Callable[..., float]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.USub: operator.neg, ast.UAdd: operator.pos,
 }  # fmt: skip
+
+
+def _choose(found: re.Match[str]) -> str:
+    """A binomial coefficient of numbers as its value; one that is too large to compute as it was."""
+    top, below = (int(one) for one in found.groups() if one)
+    return f"({math.comb(top, below)}*1)" if top <= MOST_CHOSEN_FROM else found[0]
 
 
 def findings(step: str) -> Iterator[Finding]:
@@ -60,6 +72,8 @@ def equalities(step: str) -> Iterator[tuple[str, str]]:
     among the two.
     """
     for line in re.split(r"[\n;]|(?<=[^\d])[.,]\s|[.,]\s(?=\D)|[.,]$", plain(step)):
+        if _MODULO.search(line):
+            continue  # equal but for a multiple of something: `congruence` looks at those
         sides = _EQUALS.split(line)
         for left, right in itertools.pairwise(sides):
             one, two = _end(left), _start(right)
@@ -88,8 +102,8 @@ def _end(side: str) -> str:
 
 def _starts_anew(before: str, piece: str) -> bool:
     """Whether an expression after words is one of its own: "we get 3 + 4", not "x + 4"."""
-    word = re.search(r"[A-Za-z]+$", before)
-    return bool(word and len(word[0]) > 1 and "\\" + word[0] not in before and piece[:1] not in "+-*/")
+    word = re.search(r"(?<!\\)\b[A-Za-z]+$", before)
+    return bool(word and not (piece.startswith("(") and _CALLS.fullmatch(word[0])) and len(word[0]) > 1 and "\\" + word[0] not in before and piece[:1] not in "+-*/")
 
 
 def _start(side: str) -> str:
