@@ -7,6 +7,7 @@ from summary and true answer; they judge, and nothing is fitted to those of the 
 
 import hashlib
 import json
+import math
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cot_factory.assess.arithmetic import plain, value
 from cot_factory.assess.steps import split
 from data_engine.verify.check import judge_answer
 from data_engine.verify.truth import Formula
@@ -92,7 +94,7 @@ def truths(answer: str) -> list[str]:
     """The ways in which the dataset tells an answer: "252" beside "C(10, 5)"; "0" of "0 is the only possible value"."""
     bare = re.sub(r"\s*\((?:i\.e\.,|none|no such)[^()]*\)$|^At (?:most|least) ", "", answer)
     bare = re.sub(r"^The .*? is (?:equal to )?(?=\S+$)|^The limit exists and is equal to ", "", bare)
-    bare = re.sub(r" (?:is the only possible value|values|roots|inequalities|times|pairs|number)$", "", bare)
+    bare = re.sub(r" (?:is the only possible value|values|(?:integer-valued )?(?:zeros|roots)|inequalities|times|pairs|number)$", "", bare)
     return [re.sub(r"^(?:an equivalent form such as|equivalently|approximately)\s+", "", one).strip()
             for one in re.split(r",? or (?=equivalently|approximately|an equivalent)", bare)]  # fmt: skip
 
@@ -101,16 +103,21 @@ def right(answer: str, summary: str) -> bool:
     """Whether a summary gives the dataset's answer: yes or no, that there is none, or a value told last."""
     if not summary:
         return False
+    if re.search(r"(?i)\b(?:not possible to determine|cannot be (?:determined|easily)|can't definitively|without (?:further|calc))|"
+                 r"(?:further|complex) (?:analysis|information)|straightforward", summary):
+        return False
     if sure := _SURE.match(answer):
         told = _SURE.match(summary)
         yes = told[1].lower() == "yes" if told else not _NO.search(summary)
         if re.match(r"(?i)no\b", answer):
             return not yes
         return yes == (sure[1].lower() == "yes")
-    if _NO.search(answer):
+    if answer.startswith("Infinitely"):
+        return bool(re.search(r"\binfinite", summary))
+    if _NO.search(answer.partition("(")[0]):
         return bool(_NO.search(summary))
     ways = truths(answer)
-    if ways[0] == "0" and _NO.match(answer.partition("(i.e., ")[2] or "-") and re.search(r"\b(?:has|have|are) no\b", summary):
+    if ways[0] == "0" and re.search(r"0 [ir]|\((?:i\.e\., )?no", answer) and re.search(r"\b(?:has|have|are) no\b", summary):
         return True
     said = told_values(summary)
     return any(_alike(way, one) for way in ways for one in said)
@@ -119,23 +126,31 @@ def right(answer: str, summary: str) -> bool:
 def told_values(summary: str) -> list[str]:
     """What a sentence may give as its value: what follows its last "is", its formulas' last sides, its first number."""
     bare = re.sub(r"\\[()\[\]]|\$|\*\*", "", summary).strip().rstrip(".")
+    bare = re.sub(r"\(?\\?[pb]?mod\b.*", "", bare) if re.search("≡|\\\\equiv", bare) else bare
     bare = re.split(r",? (?:which|because|since|when|if|for|achieved|and (?:it|this)|given|where|as) ", bare)
     heads = [piece for piece in bare if re.search(r"\b(?:is|are|by|equals?|to)\b|=|≡|\\equiv", piece)] or bare[:1]
     out = [heads[-1], heads[0]]
-    ends = [re.split(r"\b(?:is|are|equals?|equal to|given by|expression|formula|congruent to|only)\b|=|≡|\\equiv", one)[-1] for one in out]
-    count = re.search(r"\b(?:are|has|have|all|requires?|at (?:most|least)|of|need|are at (?:most|least))\s+(-?\d[\d,]*|one|two|three|four|five)\b", summary)
+    ends = [re.split(r"\b(?:is|are|equals? to|equal to|equals?|given by|by|expression|formula|congruent to|only)\b|=|≡|\\equiv", one)[-1] for one in out]
+    count = re.search(r"(?i)\b(?:are|has|have|all|all the first|occurs|requires?|at (?:most|least)|need|are at (?:most|least))\s+(-?\d[\d,]*(?!\s*(?:,|and|or)\s*\d)|one|two|three|four|five|n)\b", summary)
     boxed = re.search(r"\\boxed\{(.*)\}", summary)
     found = [boxed[1]] if boxed else [end.strip(" ,:") for end in ends]
     return list(dict.fromkeys([one for one in [*found, *([count[1]] if count else [])] if one]))
 
 
 def _alike(way: str, said: str) -> bool:
+    said = re.sub(r"^(?:to|that) ", "", said)
     words = {"one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "exactly one": "1"}
     said = words.get(said.lower(), re.sub(r"(?<=\d),(?=\d{3}\b)", "", said))
+    way = re.sub(r"^(?:[a-z]\(x\)|x=y)=(?=[^=]+$)", "", way)
     if re.sub(r"\s", "", way) == re.sub(r"\s", "", said):
         return True
     if len(said) > 120 or re.search(r"[a-zA-Z]{5,}", re.sub(r"\\[a-zA-Z]+|floor", "", way)):
         return way.lower() in said.lower()
+    one, two = value(plain(way)), value(plain(said))
+    if one is not None and (two is not None or not re.search(r"[\\√!]|sqrt", said)):
+        return two is not None and math.isclose(one, two, rel_tol=1e-9)
+    if two is not None or not re.search(r"[\d)=]", said) or not re.search(r"[a-z\\]", said):
+        return False  # a number where a formula is asked for, or words
     return judge_answer(Formula(value=way), said).right
 
 
