@@ -36,7 +36,8 @@ _TEX = (
     (re.compile(r"(?<=\d)\s*[x]\s*(?=\d)"), "*"),
     (re.compile(r"(?<=[\d)])\s*\(|\)\s*(?=\d)"), lambda found: ")*" if ")" in found[0] else "*("),
 )  # fmt: skip
-_MODULO = re.compile(r"\bmod\b|\\[pb]?mod\b|≡|\\equiv", re.IGNORECASE)
+_BULLET = re.compile(r"^\s*[-*]\s+", re.MULTILINE)
+_MODULO = re.compile(r"\bmod(?:ulo)?\b|\bchoose\b|\\[pb]?mod\b|≡|\\equiv", re.IGNORECASE)
 _SIDE = re.compile(r"[\d.\s+\-*/()]+")
 _CALLS = re.compile(r"sqrt|gcd|lcm|max|min|log|ln|exp|sin|cos|tan|floor|ceil|sum|prod|phi|abs")
 _EQUALS = re.compile(r"(?<![<>=!≠≈:])=(?!=)|≈|\\approx")
@@ -63,15 +64,16 @@ def findings(step: str) -> Iterator[Finding]:
 
 
 def _same_if_whole(one: float, two: float) -> bool:
-    """Whole numbers are the same or not: 1000 = 1001 is no rounding."""
-    return one == two if float(one).is_integer() and float(two).is_integer() else True
+    """Whole numbers are the same or not: 1000 = 1001 is no rounding. Floats hold those below 2^53."""
+    whole = float(one).is_integer() and float(two).is_integer() and max(abs(one), abs(two)) < 2**53
+    return one == two if whole else True
 
 
 def equalities(step: str) -> Iterator[tuple[str, str]]:
     """Neighbouring sides of each chain of equalities that hold numbers and operations alone, at least one operation
     among the two.
     """
-    for line in re.split(r"[\n;]|(?<=[^\d])[.,]\s|[.,]\s(?=\D)|[.,]$", plain(step)):
+    for line in re.split(r"[\n;]|(?<=[^\d])[.,]\s|[.,]\s(?=\D)|[.,]$", plain(_BULLET.sub("", step))):
         if _MODULO.search(line):
             continue  # equal but for a multiple of something: `congruence` looks at those
         sides = _EQUALS.split(line)
