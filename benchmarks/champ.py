@@ -49,7 +49,8 @@ class Chain:
         return self.one.wrong is not None
 
 
-def chains(smollm2: str | None) -> list[Chain]:
+def chains(smollm2: str | None, *, read: bool = False) -> list[Chain]:
+    """`read`: the answers' labels take the place of the verifier's word on them."""
     data = problems()
     found = responses(data)
     told = _verdicts(data)
@@ -64,7 +65,7 @@ def chains(smollm2: str | None) -> list[Chain]:
     for one in found:
         if smollm2 and one.key not in said:
             continue
-        own = told[one.problem][one.key.partition("|")[2]]
+        own = known[one.key] if read else told[one.problem][one.key.partition("|")[2]]
         rest = [verdict for key, verdict in told[one.problem].items() if key != one.key.partition("|")[2]]
         steps = features.ruled(one)
         row = features.of_chain(one, steps, own, float(np.mean(rest)), said.get(one.key))
@@ -145,10 +146,8 @@ def judges(tune: Sequence[Chain], test: Sequence[Chain], sets: Mapping[str, Sequ
     """Of each judge its word on the held-out chains."""
     said: dict[str, Any] = {
         "all flawed": np.ones(len(test), dtype=bool),
-        "iff answer wrong (verifier)": np.array([not chain.right for chain in test]),
+        "iff answer wrong": np.array([not chain.right for chain in test]),
     }
-    if all(chain.read is not None for chain in test):
-        said["iff answer wrong (read)"] = np.array([not chain.read for chain in test])
     said["rules alone"] = np.array([by_rules(chain, severe=False) for chain in test])
     said["rules or answer wrong"] = np.array([by_rules(chain, severe=True) or not chain.right for chain in test])
     fits = {}
@@ -252,12 +251,21 @@ def main() -> None:
     parser.add_argument("--smollm2", help="folder of SmolLM2-135M-Instruct, to judge beside the rules")
     parser.add_argument("--rounds", type=int, default=2000, help="bootstrap rounds")
     args = parser.parse_args()
-    every = chains(args.smollm2)
-    tune, test = ([one for one in every if one.one.held_out == out] for out in (False, True))
     judged = bool(args.smollm2)
+    figures = {name: measured(chains(args.smollm2, read=name == "read"), judged, args.rounds) for name in ("verifier", "read")}
+    save("champ_smollm2" if judged else "champ", figures)
+    for name, one in figures.items():
+        show(one, f"answers by {'the verifier' if name == 'verifier' else 'reading'}")
+    plot(figures["verifier"], KEPT / ("champ_smollm2.png" if judged else "champ.png"))
+
+
+def measured(every: Sequence[Chain], judged: bool, rounds: int) -> dict[str, Any]:
+    """All figures: fitted on the chains that are not held out, told of those that are."""
+    tune, test = ([one for one in every if one.one.held_out == out] for out in (False, True))
     chain_sets = {"answer + rules": features.CHAIN_RULES}
     chain_sets["+ writing"] = (*features.CHAIN_RULES, *features.CHAIN_WORDS)
     chain_sets["+ other responses"] = (*chain_sets["+ writing"], *features.CHAIN_OTHERS)
+    chain_sets["+ author"] = (*chain_sets["+ other responses"], *features.CHAIN_AUTHOR)
     step_sets = {"place + rules": features.STEP_RULES, "+ writing": (*features.STEP_RULES, *features.STEP_WORDS)}
     if judged:
         chain_sets["answer + rules + SmolLM2"] = (*features.CHAIN_RULES, *features.CHAIN_JUDGE)
@@ -266,22 +274,23 @@ def main() -> None:
         step_sets["all + SmolLM2"] = (*step_sets["+ writing"], *features.STEP_JUDGE)
     found = judges(tune, test, chain_sets)
     flawed = np.array([chain.flawed for chain in test])
-    figures = {
+    return {
         "chains": {"tuned on": len(tune), "held out": len(test), "flawed": int(flawed.sum())},
         "answers": answers(test),
         "answers on the rest": answers(tune),
         "flawed": {name: measures(flawed, one) for name, one in found["said"].items()},
-        "gains": gains(test, found["said"], args.rounds),
+        "gains": gains(test, found["said"], rounds),
+        "chosen": min(found["fits"], key=lambda name: found["fits"][name]["loss"]),
+        "losses on the rest": {name: one["loss"] for name, one in found["fits"].items()},
         "weights": {name: one["weights"] for name, one in found["fits"].items()},
         "first wrong step": {k: v for k, v in first_wrong(tune, test, step_sets).items() if k not in {"said", "truth"}},
     }
-    save("champ_smollm2" if judged else "champ", figures)
-    show(figures)
-    plot(figures, KEPT / ("champ_smollm2.png" if judged else "champ.png"))
 
 
-def show(figures: Mapping[str, Any]) -> None:
+def show(figures: Mapping[str, Any], how: str) -> None:
     console = Console(width=150)
+    console.rule(how)
+    console.print(f"Best on the rest: {figures['chosen']} {figures['losses on the rest']}")
     console.print(f"Chains: {figures['chains']}. Answers, held out: {figures['answers']}")
     rows = [[name, *(f"{one[key]:.3f}" for key in one)] for name, one in figures["flawed"].items()]
     _table(console, "Finding flawed processes (held out)", ["judge", "precision", "recall", "F1", "balanced accuracy"], rows)
@@ -289,6 +298,7 @@ def show(figures: Mapping[str, Any]) -> None:
         [one["judge"], one["over"], one["measure"], f"{one['gain']:+.3f}", f"{one['low']:+.3f} to {one['high']:+.3f}",
          "beaten" if one["low"] > 0 else "worse" if one["high"] < 0 else "not told apart"]
         for one in figures["gains"]
+        if not one["judge"].startswith("fitted") or figures["chosen"] in one["judge"]
     ]  # fmt: skip
     _table(console, "Gain on the trivial judges (95 %, by problem)", ["judge", "over", "in", "gain", "interval", ""], rows)
     share = figures["first wrong step"]["share"]

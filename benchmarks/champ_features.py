@@ -25,6 +25,7 @@ RULES = ("arithmetic", "congruence", "relevance", "redundancy", "support")
 CHAIN_RULES = ("wrong answer", *RULES)
 CHAIN_WORDS = ("log characters", "steps", "hedges a step", "claims a step")
 CHAIN_OTHERS = ("others wrong", "others wrong x right answer")
+CHAIN_AUTHOR = ("PaLM 2 Medium", "GPT-3.5", "GPT-4", "GPT-4 Turbo")
 CHAIN_JUDGE = ("mean surprisal", "top surprisal", "mean yes", "least yes")
 
 STEP_RULES = ("place", "log place", "first", "last", "rule", "log characters", "of question")
@@ -51,6 +52,7 @@ def of_chain(one: Response, steps: Sequence[Step], right: bool, others_right: fl
         "others wrong": 1 - others_right,
         "others wrong x right answer": (1 - others_right) * right,
     }
+    out |= {author: float(one.author == author) for author in CHAIN_AUTHOR}
     if said:
         means = [float(np.mean(tokens)) for tokens in said.surprisals]
         out |= {
