@@ -1,6 +1,6 @@
 """The process level against people: CHAMP's 540 responses with their first wrong steps marked.
 
-    python benchmarks/champ.py [--smollm2 FOLDER] [--rounds 2000]
+    python benchmarks/champ.py [--smollm2 FOLDER [--most 540]] [--rounds 2000]
 
 Everything is fitted and every bound chosen on two thirds of the problems (by the hash of their names); the tables are
 of the other third. `--smollm2`: a checkpoint of SmolLM2-135M-Instruct, to judge beside the rules (some 20 minutes on a
@@ -9,15 +9,17 @@ with intervals by a paired bootstrap over problems; the first wrong step. Writes
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +32,7 @@ from cot_factory.record import Step
 
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 FOLDS = 5
+Bools = NDArray[np.bool_]
 KEPT = Path("build/bench")
 
 
@@ -49,7 +52,7 @@ class Chain:
         return self.one.wrong is not None
 
 
-def chains(smollm2: str | None, *, read: bool = False) -> list[Chain]:
+def chains(smollm2: str | None, most: int, *, read: bool = False) -> list[Chain]:
     """`read`: the answers' labels take the place of the verifier's word on them."""
     data = problems()
     found = responses(data)
@@ -59,7 +62,7 @@ def chains(smollm2: str | None, *, read: bool = False) -> list[Chain]:
         from benchmarks.champ_judge import said as ask
 
         KEPT.mkdir(parents=True, exist_ok=True)
-        asked = [(one.key, one.question, one.text, one.spans) for one in found]
+        asked = [(one.key, one.question, one.text, one.spans) for one in _by_turns(found)[:most]]
         said = ask(smollm2, asked, KEPT / "champ_smollm2.jsonl")
     known, out = labels(), []
     for one in found:
@@ -72,6 +75,13 @@ def chains(smollm2: str | None, *, read: bool = False) -> list[Chain]:
         rows = features.of_steps(one, steps, said.get(one.key))
         out.append(Chain(one, steps, own, known.get(one.key), row, rows))
     return out
+
+
+def _by_turns(found: Sequence[Response]) -> list[Response]:
+    """One of the held-out third, one of the rest in no order of theirs, and so on: a cut has as many of either."""
+    test = [one for one in found if one.held_out]
+    rest = sorted((one for one in found if not one.held_out), key=lambda one: hashlib.sha256(one.key.encode()).digest())
+    return [one for pair in zip(test, rest, strict=False) for one in pair] + rest[len(test) :]
 
 
 def _verdicts(data: dict[str, Any]) -> dict[str, dict[str, bool]]:
@@ -92,7 +102,7 @@ def _verdicts(data: dict[str, Any]) -> dict[str, dict[str, bool]]:
 # What is measured of a judge of chains.
 
 
-def measures(flawed: Array, said: Array) -> dict[str, float]:
+def measures(flawed: Bools, said: Bools) -> dict[str, float]:
     """Precision, recall and F1 of finding the flawed; balanced accuracy over flawed and not."""
     hit, wrong = float((said & flawed).sum()), float((said & ~flawed).sum())
     recall, clean = hit / flawed.sum(), 1 - wrong / (~flawed).sum()
@@ -101,38 +111,39 @@ def measures(flawed: Array, said: Array) -> dict[str, float]:
     return {"precision": precision, "recall": recall, "F1": f1, "balanced": (recall + clean) / 2}
 
 
-def tuned(tune: Sequence[Chain], test: Sequence[Chain], names: Sequence[str]) -> dict[str, Array]:
+def tuned(tune: Sequence[Chain], test: Sequence[Chain], names: Sequence[str]) -> dict[str, Any]:
     """Probabilities on the held-out third, and the bounds that are best (F1; balanced accuracy) on the rest, where
     each chain is told by a model fitted to the folds without its problem.
     """
     rows, flawed = features.matrix([chain.row for chain in tune], names), np.array([chain.flawed for chain in tune])
     best: tuple[float, float, Array] | None = None
     for penalty in PENALTIES:
-        out = _across(tune, lambda keep, p=penalty: fit_logistic(names, rows[keep], flawed[keep] * 1.0, p), rows)
+        out = _across(tune, rows, flawed, names, penalty)
         loss = -float(np.mean(np.log(np.where(flawed, out, 1 - out))))
         if best is None or loss < best[0]:
             best = (loss, penalty, out)
     assert best
     loss, penalty, out = best
+    cuts = np.unique(out)
     bounds = {
-        name: max(np.unique(out), key=lambda bound, m=name: measures(flawed, out >= bound)[m])
-        for name in ("F1", "balanced")
+        name: cuts[int(np.argmax([measures(flawed, out >= cut)[name] for cut in cuts]))] for name in ("F1", "balanced")
     }
     fitted = fit_logistic(names, rows, flawed * 1.0, penalty)
     told = fitted.probability(features.matrix([chain.row for chain in test], names))
     weights = dict(sorted(zip(names, fitted.weights, strict=True), key=lambda pair: -abs(pair[1])))
-    return {"told": told, "bounds": bounds, "weights": weights, "penalty": penalty, "loss": loss}  # type: ignore[dict-item]
+    return {"told": told, "bounds": bounds, "weights": weights, "penalty": penalty, "loss": loss}
 
 
-def _across(tune: Sequence[Chain], fit: Callable[[Array], Any], rows: Array) -> Array:
-    folds = _folds(tune)
-    out = np.zeros(len(tune))
+def _across(tune: Sequence[Chain], rows: Array, flawed: Bools, names: Sequence[str], penalty: float) -> Array:
+    """Of each chain the probability by a model fitted to the other folds."""
+    folds, out = _folds(tune), np.zeros(len(tune))
     for fold in range(FOLDS):
-        out[folds == fold] = fit(folds != fold).probability(rows[folds == fold])
+        kept = folds != fold
+        out[~kept] = fit_logistic(names, rows[kept], flawed[kept] * 1.0, penalty).probability(rows[~kept])
     return out
 
 
-def _folds(tune: Sequence[Chain]) -> Array:
+def _folds(tune: Sequence[Chain]) -> NDArray[np.int_]:
     order = {name: k % FOLDS for k, name in enumerate(dict.fromkeys(chain.one.problem for chain in tune))}
     return np.array([order[chain.one.problem] for chain in tune])
 
@@ -158,7 +169,7 @@ def judges(tune: Sequence[Chain], test: Sequence[Chain], sets: Mapping[str, Sequ
     return {"said": said, "fits": fits}
 
 
-def gains(test: Sequence[Chain], said: Mapping[str, Array], rounds: int) -> list[dict[str, Any]]:
+def gains(test: Sequence[Chain], said: Mapping[str, Bools], rounds: int) -> list[dict[str, Any]]:
     """Of each judge over each trivial one: the gain in F1 and balanced accuracy, 95 % interval over problems."""
     flawed = np.array([chain.flawed for chain in test])
     members = defaultdict(list)
@@ -166,7 +177,9 @@ def gains(test: Sequence[Chain], said: Mapping[str, Array], rounds: int) -> list
         members[chain.one.problem].append(k)
     groups = [np.array(one) for one in members.values()]
     generator = np.random.default_rng(0)
-    drawn = [np.concatenate([groups[k] for k in generator.integers(0, len(groups), len(groups))]) for _ in range(rounds)]
+    drawn = [
+        np.concatenate([groups[k] for k in generator.integers(0, len(groups), len(groups))]) for _ in range(rounds)
+    ]
     trivial = [name for name in said if name == "all flawed" or name.startswith("iff answer")]
     each = {name: [measures(flawed[some], one[some]) for some in drawn] for name, one in said.items()}
     whole = {name: measures(flawed, one) for name, one in said.items()}
@@ -243,16 +256,23 @@ def answers(test: Sequence[Chain]) -> dict[str, float]:
     known = [chain for chain in test if chain.read is not None]
     told, read = np.array([one.right for one in known]), np.array([one.read for one in known])
     found = {"answers": float(len(known)), "agree": float((told == read).mean())}
-    return found | {"read right, told wrong": float((read & ~told).sum()), "read wrong, told right": float((told & ~read).sum())}
+    return found | {
+        "read right, told wrong": float((read & ~told).sum()),
+        "read wrong, told right": float((told & ~read).sum()),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The process level against the marks of people in CHAMP.")
     parser.add_argument("--smollm2", help="folder of SmolLM2-135M-Instruct, to judge beside the rules")
+    parser.add_argument("--most", type=int, default=540, help="responses that SmolLM2 judges; the others are left out")
     parser.add_argument("--rounds", type=int, default=2000, help="bootstrap rounds")
     args = parser.parse_args()
     judged = bool(args.smollm2)
-    figures = {name: measured(chains(args.smollm2, read=name == "read"), judged, args.rounds) for name in ("verifier", "read")}
+    figures = {
+        name: measured(chains(args.smollm2, args.most, read=name == "read"), judged, args.rounds)
+        for name in ("verifier", "read")
+    }
     save("champ_smollm2" if judged else "champ", figures)
     for name, one in figures.items():
         show(one, f"answers by {'the verifier' if name == 'verifier' else 'reading'}")
@@ -262,11 +282,14 @@ def main() -> None:
 def measured(every: Sequence[Chain], judged: bool, rounds: int) -> dict[str, Any]:
     """All figures: fitted on the chains that are not held out, told of those that are."""
     tune, test = ([one for one in every if one.one.held_out == out] for out in (False, True))
-    chain_sets = {"answer + rules": features.CHAIN_RULES}
+    chain_sets: dict[str, tuple[str, ...]] = {"answer + rules": features.CHAIN_RULES}
     chain_sets["+ writing"] = (*features.CHAIN_RULES, *features.CHAIN_WORDS)
     chain_sets["+ other responses"] = (*chain_sets["+ writing"], *features.CHAIN_OTHERS)
     chain_sets["+ author"] = (*chain_sets["+ other responses"], *features.CHAIN_AUTHOR)
-    step_sets = {"place + rules": features.STEP_RULES, "+ writing": (*features.STEP_RULES, *features.STEP_WORDS)}
+    step_sets: dict[str, tuple[str, ...]] = {
+        "place + rules": features.STEP_RULES,
+        "+ writing": (*features.STEP_RULES, *features.STEP_WORDS),
+    }
     if judged:
         chain_sets["answer + rules + SmolLM2"] = (*features.CHAIN_RULES, *features.CHAIN_JUDGE)
         chain_sets["all + SmolLM2"] = (*chain_sets["+ other responses"], *features.CHAIN_JUDGE)
@@ -293,14 +316,21 @@ def show(figures: Mapping[str, Any], how: str) -> None:
     console.print(f"Best on the rest: {figures['chosen']} {figures['losses on the rest']}")
     console.print(f"Chains: {figures['chains']}. Answers, held out: {figures['answers']}")
     rows = [[name, *(f"{one[key]:.3f}" for key in one)] for name, one in figures["flawed"].items()]
-    _table(console, "Finding flawed processes (held out)", ["judge", "precision", "recall", "F1", "balanced accuracy"], rows)
+    _table(
+        console,
+        "Finding flawed processes (held out)",
+        ["judge", "precision", "recall", "F1", "balanced accuracy"],
+        rows,
+    )
     rows = [
         [one["judge"], one["over"], one["measure"], f"{one['gain']:+.3f}", f"{one['low']:+.3f} to {one['high']:+.3f}",
          "beaten" if one["low"] > 0 else "worse" if one["high"] < 0 else "not told apart"]
         for one in figures["gains"]
         if not one["judge"].startswith("fitted") or figures["chosen"] in one["judge"]
     ]  # fmt: skip
-    _table(console, "Gain on the trivial judges (95 %, by problem)", ["judge", "over", "in", "gain", "interval", ""], rows)
+    _table(
+        console, "Gain on the trivial judges (95 %, by problem)", ["judge", "over", "in", "gain", "interval", ""], rows
+    )
     share = figures["first wrong step"]["share"]
     rows = [[name, f"{one['exact']:.3f}", f"{one['within one']:.3f}"] for name, one in share.items()]
     title = f"The first wrong step ({figures['first wrong step']['chains']} flawed chains)"

@@ -94,7 +94,11 @@ def truths(answer: str) -> list[str]:
     """The ways in which the dataset tells an answer: "252" beside "C(10, 5)"; "0" of "0 is the only possible value"."""
     bare = re.sub(r"\s*\((?:i\.e\.,|none|no such)[^()]*\)$|^At (?:most|least) ", "", answer)
     bare = re.sub(r"^The .*? is (?:equal to )?(?=\S+$)|^The limit exists and is equal to ", "", bare)
-    bare = re.sub(r" (?:is the only possible value|values|(?:integer-valued )?(?:zeros|roots)|inequalities|times|pairs|number)$", "", bare)
+    bare = re.sub(
+        r" (?:is the only possible value|values|(?:integer-valued )?(?:zeros|roots)|inequalities|times|pairs|number)$",
+        "",
+        bare,
+    )
     return [re.sub(r"^(?:an equivalent form such as|equivalently|approximately)\s+", "", one).strip()
             for one in re.split(r",? or (?=equivalently|approximately|an equivalent)", bare)]  # fmt: skip
 
@@ -103,8 +107,11 @@ def right(answer: str, summary: str) -> bool:
     """Whether a summary gives the dataset's answer: yes or no, that there is none, or a value told last."""
     if not summary:
         return False
-    if re.search(r"(?i)\b(?:not possible to determine|cannot be (?:determined|easily)|can't definitively|without (?:further|calc))|"
-                 r"(?:further|complex) (?:analysis|information)|straightforward", summary):
+    if re.search(
+        r"(?i)\b(?:not possible to determine|cannot be (?:determined|easily)|can't definitively|without (?:further|calc))|"
+        r"(?:further|complex) (?:analysis|information)|straightforward",
+        summary,
+    ):
         return False
     if sure := _SURE.match(answer):
         told = _SURE.match(summary)
@@ -117,7 +124,11 @@ def right(answer: str, summary: str) -> bool:
     if _NO.search(answer.partition("(")[0]):
         return bool(_NO.search(summary))
     ways = truths(answer)
-    if ways[0] == "0" and re.search(r"0 [ir]|\((?:i\.e\., )?no", answer) and re.search(r"\b(?:has|have|are) no\b", summary):
+    if (
+        ways[0] == "0"
+        and re.search(r"0 [ir]|\((?:i\.e\., )?no", answer)
+        and re.search(r"\b(?:has|have|are) no\b", summary)
+    ):
         return True
     said = told_values(summary)
     return any(_alike(way, one) for way in ways for one in said)
@@ -127,11 +138,20 @@ def told_values(summary: str) -> list[str]:
     """What a sentence may give as its value: what follows its last "is", its formulas' last sides, its first number."""
     bare = re.sub(r"\\[()\[\]]|\$|\*\*", "", summary).strip().rstrip(".")
     bare = re.sub(r"\(?\\?[pb]?mod\b.*", "", bare) if re.search("≡|\\\\equiv", bare) else bare
-    bare = re.split(r",? (?:which|because|since|when|if|for|achieved|and (?:it|this)|given|where|as) ", bare)
-    heads = [piece for piece in bare if re.search(r"\b(?:is|are|by|equals?|to)\b|=|≡|\\equiv", piece)] or bare[:1]
+    pieces = re.split(r",? (?:which|because|since|when|if|for|achieved|and (?:it|this)|given|where|as) ", bare)
+    heads = [piece for piece in pieces if re.search(r"\b(?:is|are|by|equals?|to)\b|=|≡|\\equiv", piece)] or pieces[:1]
     out = [heads[-1], heads[0]]
-    ends = [re.split(r"\b(?:is|are|equals? to|equal to|equals?|given by|by|expression|formula|congruent to|only)\b|=|≡|\\equiv", one)[-1] for one in out]
-    count = re.search(r"(?i)\b(?:are|has|have|all|all the first|occurs|requires?|at (?:most|least)|need|are at (?:most|least))\s+(-?\d[\d,]*(?!\s*(?:,|and|or)\s*\d)|one|two|three|four|five|n)\b", summary)
+    ends = [
+        re.split(
+            r"\b(?:is|are|equals? to|equal to|equals?|given by|by|expression|formula|congruent to|only)\b|=|≡|\\equiv",
+            one,
+        )[-1]
+        for one in out
+    ]
+    count = re.search(
+        r"(?i)\b(?:are|has|have|all|all the first|occurs|requires?|at (?:most|least)|need|are at (?:most|least))\s+(-?\d[\d,]*(?!\s*(?:,|and|or)\s*\d)|one|two|three|four|five|n)\b",
+        summary,
+    )
     boxed = re.search(r"\\boxed\{(.*)\}", summary)
     found = [boxed[1]] if boxed else [end.strip(" ,:") for end in ends]
     return list(dict.fromkeys([one for one in [*found, *([count[1]] if count else [])] if one]))
@@ -157,4 +177,4 @@ def _alike(way: str, said: str) -> bool:
 def labels() -> dict[str, bool]:
     """Whether the answer of a response is right, by reading."""
     known = json.loads(LABELS.read_text())
-    return {**{key: True for key in known["right"]}, **{key: False for key in known["wrong"]}}
+    return {**dict.fromkeys(known["right"], True), **dict.fromkeys(known["wrong"], False)}

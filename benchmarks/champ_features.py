@@ -17,8 +17,12 @@ HEDGES = re.compile(
     r"numerical\w*|further|complex|difficult|we can see|clear\w*|obvious\w*)\b",
     re.IGNORECASE,
 )  # fmt: skip
-CLAIMS = re.compile(r"\b(?:therefore|thus|hence|so|implies|means|since|because|must|only|always|never)\b", re.IGNORECASE)
-SETS_UP = re.compile(r"\b(?:let|given|we need|need to|we can use|first|consider|recall|hint|problem|find)\b", re.IGNORECASE)
+CLAIMS = re.compile(
+    r"\b(?:therefore|thus|hence|so|implies|means|since|because|must|only|always|never)\b", re.IGNORECASE
+)
+SETS_UP = re.compile(
+    r"\b(?:let|given|we need|need to|we can use|first|consider|recall|hint|problem|find)\b", re.IGNORECASE
+)
 EQUALS = re.compile(r"[=<>≤≥≡]|\\(?:equiv|leq?|geq?)\b")
 RULES = ("arithmetic", "congruence", "relevance", "redundancy", "support")
 
@@ -39,7 +43,9 @@ def ruled(one: Response) -> tuple[Step, ...]:
     return assess_process(one.question, steps, "")
 
 
-def of_chain(one: Response, steps: Sequence[Step], right: bool, others_right: float, said: Said | None) -> dict[str, float]:
+def of_chain(
+    one: Response, steps: Sequence[Step], right: bool, others_right: float, said: Said | None
+) -> dict[str, float]:
     texts = [step.text for step in steps]
     found = [finding.check for step in steps for finding in step.findings if finding.ok is False]
     out = {name: float(min(2, found.count(name))) for name in RULES}
@@ -74,7 +80,9 @@ def of_steps(one: Response, steps: Sequence[Step], said: Said | None) -> list[di
             "log place": math.log1p(k),
             "first": float(k == 0),
             "last": float(k == len(steps) - 1),
-            "rule": float(any(finding.ok is False and finding.check in {"arithmetic", "congruence"} for finding in step.findings)),
+            "rule": float(
+                any(finding.ok is False and finding.check in {"arithmetic", "congruence"} for finding in step.findings)
+            ),
             "log characters": math.log(len(step.text)),
             "of question": sum(word in asked for word in words) / max(1, len(words)),
             "hedges": min(3.0, len(HEDGES.findall(step.text))),

@@ -105,7 +105,13 @@ def _end(side: str) -> str:
 def _starts_anew(before: str, piece: str) -> bool:
     """Whether an expression after words is one of its own: "we get 3 + 4", not "x + 4"."""
     word = re.search(r"(?<!\\)\b[A-Za-z]+$", before)
-    return bool(word and not (piece.startswith("(") and _CALLS.fullmatch(word[0])) and len(word[0]) > 1 and "\\" + word[0] not in before and piece[:1] not in "+-*/")
+    return bool(
+        word
+        and not (piece.startswith("(") and _CALLS.fullmatch(word[0]))
+        and len(word[0]) > 1
+        and "\\" + word[0] not in before
+        and piece[:1] not in "+-*/"
+    )
 
 
 def _start(side: str) -> str:

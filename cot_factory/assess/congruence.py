@@ -9,7 +9,8 @@ from cot_factory.assess.arithmetic import MOST_CHARACTERS, plain
 from cot_factory.record import Finding
 
 MOST_EXPONENT = 10**18
-_MOD = re.compile(r"\(?\s*\\?[pb]?mod(?:ulo)?\b\s*\{?\s*(\d{1,9})\b\s*\}?\s*\)?", re.IGNORECASE)
+# `plain` writes a sign of multiplication before a bracket that follows a number.
+_MOD = re.compile(r"\*?(\()?\s*\\?[pb]?mod(?:ulo)?\b\s*\{?\s*(\d{1,9})\b\s*\}?(?(1)\s*\))", re.IGNORECASE)
 _CLAUSE = re.compile(r"[\n;,:]|\b(?:and|so|since|thus|then|because|that)\b|\.\s")
 _SAME = re.compile(r"=|≡|\\equiv")
 
@@ -17,13 +18,15 @@ _SAME = re.compile(r"=|≡|\\equiv")
 def findings(step: str) -> Iterator[Finding]:
     """One finding for each two neighbouring sides of numbers alone in a clause that names one modulus."""
     for clause in _CLAUSE.split(plain(step)):
-        named = set(_MOD.findall(clause))
+        named = {found[2] for found in _MOD.finditer(clause)}
         modulus = int(named.pop()) if len(named) == 1 else 0
         sides = [_MOD.sub(" ", side).strip(" .") for side in _SAME.split(clause)] if modulus else []
         for left, right in itertools.pairwise(sides):
             one, two = remainder(left, modulus), remainder(right, modulus)
             if one is not None and two is not None:
-                why = f"{left} = {right} mod {modulus}" + ("" if one == two else f", but the remainders are {one}, {two}")
+                why = f"{left} = {right} mod {modulus}" + (
+                    "" if one == two else f", but the remainders are {one}, {two}"
+                )
                 yield Finding("congruence", one == two, why, severe=one != two)
 
 

@@ -13,13 +13,17 @@ REPEATED = 0.8
 """Share of word pairs in common from which on a step repeats one before it."""
 _CONTENT = re.compile(r"[^\W_]{3,}|\d+")
 _VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?=[_^=<>≤≥+\-*/|(),])|(?<=[_^=<>≤≥+\-*/|(),])[A-Za-z](?![A-Za-z])")
-_OPENS = re.compile(r"\W*(?:let|denote|define|suppose|assume|consider|without loss|thus,? we only|to (?:solve|find)|here)\b|.*:\W*\Z", re.IGNORECASE | re.DOTALL)
+_OPENS = re.compile(
+    r"\W*(?:let|denote|define|suppose|assume|consider|without loss|thus,? we only|to (?:solve|find)|here)\b|.*:\W*\Z",
+    re.IGNORECASE | re.DOTALL,
+)
 _MARKS = re.compile(r"\d+|[-+<>=≤≥−]")
-_SPELT = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_SPELT = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
 def assess_process(question: str, steps: Sequence[Step], answer: str, facts: Sequence[str] = ()) -> tuple[Step, ...]:
-    """The steps with what the rules find: `arithmetic`, `congruence`, `facts`, `redundancy`, `relevance`, and of the last `support`.
+    """The steps with what the rules find: `arithmetic`, `congruence`, `facts`, `redundancy`, `relevance`,
+    and of the last step `support`.
 
     A rule that has nothing to say of a step leaves no finding.
     """
@@ -27,7 +31,12 @@ def assess_process(question: str, steps: Sequence[Step], answer: str, facts: Seq
     out = []
     for place, step in enumerate(steps):
         before = [one.text for one in steps[:place]]
-        found = [*arithmetic.findings(step.text), *congruence.findings(step.text), *facts_.findings(step.text, known), *_redundancy(step.text, before)]
+        found = [
+            *arithmetic.findings(step.text),
+            *congruence.findings(step.text),
+            *facts_.findings(step.text, known),
+            *_redundancy(step.text, before),
+        ]
         found += _relevance(step.text, [question, answer, *facts, *before])
         if place == len(steps) - 1 and answer:
             found += _support(answer, [question, *facts, *before, step.text])
@@ -39,7 +48,10 @@ def _redundancy(text: str, before: Sequence[str]) -> Iterator[Finding]:
     pairs = word_pairs(_bare(text))
     for place, other in enumerate(before, start=1):
         # The same words of another sign or number are another case: "at x = -1", "at x = 1".
-        if _MARKS.findall(_bare(text)) == _MARKS.findall(_bare(other)) and similarity(pairs, word_pairs(_bare(other))) >= REPEATED:
+        if (
+            _MARKS.findall(_bare(text)) == _MARKS.findall(_bare(other))
+            and similarity(pairs, word_pairs(_bare(other))) >= REPEATED
+        ):
             yield Finding("redundancy", False, f"says again what step {place} said")
             return
 
