@@ -4,7 +4,7 @@
 
 Everything is fitted and every bound chosen on two thirds of the problems (by the hash of their names); the tables are
 of the other third. `--smollm2`: a checkpoint of SmolLM2-135M-Instruct, to judge beside the rules (some 20 minutes on a
-core the first time; kept in build/bench). Four tables: answers; flawed or not; what is gained on the two trivial judges,
+core the first time; kept in build/bench). Tables: answers; flawed or not; the gain on the two trivial judges,
 with intervals by a paired bootstrap over problems; the first wrong step. Writes build/bench/champ.json and champ.png.
 """
 

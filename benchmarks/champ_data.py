@@ -27,6 +27,14 @@ LABELS = Path(__file__).with_name("champ_answers.json")
 OTHERS = ("0-Shot", "5-Shot", "No C w/o H", "Direct C w/ H")
 """The prompts whose responses, of all four models, make up a problem's pass rate: 16 of the 72 there are."""
 _NO = re.compile(r"\b(?:no|not|never|cannot|can't|none|neither|diverges|undefined)\b", re.IGNORECASE)
+_UNSURE = re.compile(
+    r"(?i)\b(?:not possible to determine|cannot be (?:determined|easily)|can't definitively|without (?:further|calc))|"
+    r"(?:further|complex) (?:analysis|information)|straightforward"
+)
+_COUNT = re.compile(
+    r"(?i)\b(?:are|has|have|all|all the first|occurs|requires?|at (?:most|least)|need|are at (?:most|least))\s+"
+    r"(-?\d[\d,]*(?!\s*(?:,|and|or)\s*\d)|one|two|three|four|five|n)\b"
+)
 _SURE = re.compile(r"^\s*(yes|no)\b", re.IGNORECASE)
 
 
@@ -105,33 +113,21 @@ def truths(answer: str) -> list[str]:
 
 def right(answer: str, summary: str) -> bool:
     """Whether a summary gives the dataset's answer: yes or no, that there is none, or a value told last."""
-    if not summary:
-        return False
-    if re.search(
-        r"(?i)\b(?:not possible to determine|cannot be (?:determined|easily)|can't definitively|without (?:further|calc))|"
-        r"(?:further|complex) (?:analysis|information)|straightforward",
-        summary,
-    ):
+    if not summary or _UNSURE.search(summary):
         return False
     if sure := _SURE.match(answer):
         told = _SURE.match(summary)
         yes = told[1].lower() == "yes" if told else not _NO.search(summary)
-        if re.match(r"(?i)no\b", answer):
-            return not yes
         return yes == (sure[1].lower() == "yes")
     if answer.startswith("Infinitely"):
         return bool(re.search(r"\binfinite", summary))
     if _NO.search(answer.partition("(")[0]):
         return bool(_NO.search(summary))
     ways = truths(answer)
-    if (
-        ways[0] == "0"
-        and re.search(r"0 [ir]|\((?:i\.e\., )?no", answer)
-        and re.search(r"\b(?:has|have|are) no\b", summary)
-    ):
+    none = ways[0] == "0" and re.search(r"0 [ir]|\((?:i\.e\., )?no", answer)
+    if none and re.search(r"\b(?:has|have|are) no\b", summary):
         return True
-    said = told_values(summary)
-    return any(_alike(way, one) for way in ways for one in said)
+    return any(_alike(way, one) for way in ways for one in told_values(summary))
 
 
 def told_values(summary: str) -> list[str]:
@@ -148,10 +144,7 @@ def told_values(summary: str) -> list[str]:
         )[-1]
         for one in out
     ]
-    count = re.search(
-        r"(?i)\b(?:are|has|have|all|all the first|occurs|requires?|at (?:most|least)|need|are at (?:most|least))\s+(-?\d[\d,]*(?!\s*(?:,|and|or)\s*\d)|one|two|three|four|five|n)\b",
-        summary,
-    )
+    count = _COUNT.search(summary)
     boxed = re.search(r"\\boxed\{(.*)\}", summary)
     found = [boxed[1]] if boxed else [end.strip(" ,:") for end in ends]
     return list(dict.fromkeys([one for one in [*found, *([count[1]] if count else [])] if one]))

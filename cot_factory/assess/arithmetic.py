@@ -14,10 +14,17 @@ MOST_POWER = 512.0
 MOST_CHOSEN_FROM = 200
 _TOLERANCE = 5e-3  # what a step rounds off: "10 / 3 = 3.33"
 
+
+def _choose(found: re.Match[str]) -> str:
+    """A binomial coefficient of numbers as its value; one that is too large to compute as it was."""
+    top, below = (int(one) for one in found.groups() if one)
+    return f"({math.comb(top, below)}*1)" if top <= MOST_CHOSEN_FROM else found[0]
+
+
 _TEX = (
     (re.compile(r"\\d?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"((\1)/(\2))"),
     (re.compile(r"\\sqrt\s*\{([^{}]*)\}"), r"((\1)**0.5)"),
-    (re.compile(r"\\d?binom\s*\{(\d+)\}\s*\{(\d+)\}|\bC\s?\((\d+),\s*(\d+)\)"), lambda found: _choose(found)),
+    (re.compile(r"\\d?binom\s*\{(\d+)\}\s*\{(\d+)\}|\bC\s?\((\d+),\s*(\d+)\)"), _choose),
     (re.compile(r"\\(?:times|cdot)"), "*"),
     (re.compile(r"\\div"), "/"),
     (re.compile(r"\\(?:left|right|,|;|!|quad)|\$|\\[()\[\]]"), ""),
@@ -45,12 +52,6 @@ _OPERATIONS: dict[type[ast.AST], Callable[..., float]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.USub: operator.neg, ast.UAdd: operator.pos,
 }  # fmt: skip
-
-
-def _choose(found: re.Match[str]) -> str:
-    """A binomial coefficient of numbers as its value; one that is too large to compute as it was."""
-    top, below = (int(one) for one in found.groups() if one)
-    return f"({math.comb(top, below)}*1)" if top <= MOST_CHOSEN_FROM else found[0]
 
 
 def findings(step: str) -> Iterator[Finding]:

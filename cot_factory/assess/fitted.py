@@ -28,7 +28,8 @@ class Fitted(Strict):
 
     def score(self, rows: Array) -> Array:
         """(n, features) -> (n,)."""
-        return (rows - np.array(self.mean)) / np.array(self.scale) @ np.array(self.weights) + self.intercept
+        z = (rows - np.array(self.mean)) / np.array(self.scale)
+        return np.asarray(z @ np.array(self.weights) + self.intercept)
 
     def probability(self, rows: Array) -> Array:
         """Of each row, that its label is 1: for `fit_logistic`."""
