@@ -11,11 +11,20 @@ from cot_factory.record import Finding
 
 MOST_CHARACTERS = 200
 MOST_POWER = 512.0
+MOST_CHOSEN_FROM = 200
 _TOLERANCE = 5e-3  # what a step rounds off: "10 / 3 = 3.33"
+
+
+def _choose(found: re.Match[str]) -> str:
+    """A binomial coefficient of numbers as its value; one that is too large to compute as it was."""
+    top, below = (int(one) for one in found.groups() if one)
+    return f"({math.comb(top, below)}*1)" if top <= MOST_CHOSEN_FROM else found[0]
+
 
 _TEX = (
     (re.compile(r"\\d?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"((\1)/(\2))"),
     (re.compile(r"\\sqrt\s*\{([^{}]*)\}"), r"((\1)**0.5)"),
+    (re.compile(r"\\d?binom\s*\{(\d+)\}\s*\{(\d+)\}|\bC\s?\((\d+),\s*(\d+)\)"), _choose),
     (re.compile(r"\\(?:times|cdot)"), "*"),
     (re.compile(r"\\div"), "/"),
     (re.compile(r"\\(?:left|right|,|;|!|quad)|\$|\\[()\[\]]"), ""),
@@ -23,6 +32,8 @@ _TEX = (
     (re.compile("[÷∕]"), "/"),
     (re.compile("[−–—]"), "-"),
     (re.compile(r"√\s*(\d+(?:\.\d+)?)"), r"(\1**0.5)"),
+    (re.compile(r"(?<![\w\\])sqrt\s*\(([^()]*)\)"), r"((\1)**0.5)"),
+    (re.compile(r"(?<![\w.!])(\d{1,2})!(?!!)"), lambda found: f"({math.factorial(int(found[1]))}*1)"),
     (re.compile(r"\^\s*\{([^{}]*)\}"), r"**(\1)"),
     (re.compile(r"\^"), "**"),
     (re.compile("²"), "**2"),
@@ -32,7 +43,10 @@ _TEX = (
     (re.compile(r"(?<=\d)\s*[x]\s*(?=\d)"), "*"),
     (re.compile(r"(?<=[\d)])\s*\(|\)\s*(?=\d)"), lambda found: ")*" if ")" in found[0] else "*("),
 )  # fmt: skip
+_BULLET = re.compile(r"^\s*[-*]\s+", re.MULTILINE)
+_MODULO = re.compile(r"\bmod(?:ulo)?\b|\bchoose\b|\\[pb]?mod\b|≡|\\equiv", re.IGNORECASE)
 _SIDE = re.compile(r"[\d.\s+\-*/()]+")
+_CALLS = re.compile(r"sqrt|gcd|lcm|max|min|log|ln|exp|sin|cos|tan|floor|ceil|sum|prod|phi|abs")
 _EQUALS = re.compile(r"(?<![<>=!≠≈:])=(?!=)|≈|\\approx")
 _OPERATIONS: dict[type[ast.AST], Callable[..., float]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -51,15 +65,18 @@ def findings(step: str) -> Iterator[Finding]:
 
 
 def _same_if_whole(one: float, two: float) -> bool:
-    """Whole numbers are the same or not: 1000 = 1001 is no rounding."""
-    return one == two if float(one).is_integer() and float(two).is_integer() else True
+    """Whole numbers are the same or not: 1000 = 1001 is no rounding. Floats hold those below 2^53."""
+    whole = float(one).is_integer() and float(two).is_integer() and max(abs(one), abs(two)) < 2**53
+    return one == two if whole else True
 
 
 def equalities(step: str) -> Iterator[tuple[str, str]]:
     """Neighbouring sides of each chain of equalities that hold numbers and operations alone, at least one operation
     among the two.
     """
-    for line in re.split(r"[\n;]|(?<=[^\d])[.,]\s|[.,]\s(?=\D)|[.,]$", plain(step)):
+    for line in re.split(r"[\n;]|(?<=[^\d])[.,]\s|[.,]\s(?=\D)|[.,]$", plain(_BULLET.sub("", step))):
+        if _MODULO.search(line):
+            continue  # equal but for a multiple of something: `congruence` looks at those
         sides = _EQUALS.split(line)
         for left, right in itertools.pairwise(sides):
             one, two = _end(left), _start(right)
@@ -88,8 +105,14 @@ def _end(side: str) -> str:
 
 def _starts_anew(before: str, piece: str) -> bool:
     """Whether an expression after words is one of its own: "we get 3 + 4", not "x + 4"."""
-    word = re.search(r"[A-Za-z]+$", before)
-    return bool(word and len(word[0]) > 1 and "\\" + word[0] not in before and piece[:1] not in "+-*/")
+    word = re.search(r"(?<!\\)\b[A-Za-z]+$", before)
+    return bool(
+        word
+        and not (piece.startswith("(") and _CALLS.fullmatch(word[0]))
+        and len(word[0]) > 1
+        and "\\" + word[0] not in before
+        and piece[:1] not in "+-*/"
+    )
 
 
 def _start(side: str) -> str:
