@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks import champ_features as features
-from benchmarks.champ_data import Response, labels, others, problems, responses, right
+from benchmarks.reasoning import features
+from benchmarks.reasoning.data import Response, labels, others, problems, responses, right
 from benchmarks.measuring import save
 from cot_factory.assess.fitted import Array, fit_choice, fit_logistic
 from cot_factory.record import Step
@@ -59,7 +59,7 @@ def chains(smollm2: str | None, most: int, *, read: bool = False) -> list[Chain]
     told = _verdicts(data)
     said: dict[str, Any] = {}
     if smollm2:
-        from benchmarks.champ_judge import said as ask
+        from benchmarks.reasoning.judge import said as ask
 
         KEPT.mkdir(parents=True, exist_ok=True)
         asked = [(one.key, one.question, one.text, one.spans) for one in _by_turns(found)[:most]]

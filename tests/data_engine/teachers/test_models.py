@@ -12,12 +12,13 @@ from PIL import Image as Pillow
 
 from data_engine.media import MediaStore
 from data_engine.sample import Media
+from data_engine.teachers import in_process
 from data_engine.teachers.ask import ask
 from data_engine.teachers.cache import Cache
 from data_engine.teachers.fence import RULE, fenced
 from data_engine.teachers.pictures import Pictures
 from data_engine.teachers.recipe import Pool, Teacher
-from data_engine.teachers.request import Answer, Failure, Image, Request, question
+from data_engine.teachers.request import Answer, Failure, Image, Request, Turn, question
 from tests.data_engine.language_models import served, smollm2
 
 WORDS = question("Name a colour.", logprobs=True)
@@ -90,6 +91,30 @@ def test_the_choice_is_the_likeliest_whole_reply(here: Pool, network: tuple[Any,
 def test_a_seed_gives_the_same_words_again_and_another_seed_others(here: Pool) -> None:
     said = [one(here, question("Tell me something.", temperature=1.5, seed=seed)).text for seed in (1, 2, 1)]
     assert said[0] == said[2] != said[1]
+
+
+EXAMPLES = (Turn("user", ("Name an animal.",)), Turn("assistant", ("cat",)))
+
+
+@pytest.mark.parametrize("turns", [(), EXAMPLES], ids=["plain", "after examples"])
+def test_answers_written_together_are_as_the_model_says_and_in_any_order_the_same(
+    here: Pool, network: tuple[Any, Any], turns: tuple[Turn, ...]
+) -> None:
+    asked = [
+        Request((*turns, Turn("user", ("Name a colour.",))), temperature=1.0, seed=seed, together=(5, 4), logprobs=True)
+        for seed in range(5, 9)
+    ]
+    found = [answer for answer in ask(here, asked) if isinstance(answer, Answer)]
+    assert len({answer.text for answer in found}) > 1
+    in_process._written.cache_clear()
+    in_process._head.cache_clear()
+    assert [one(here, request).text for request in reversed(asked)] == [answer.text for answer in reversed(found)]
+    for answer in found:
+        assert answer.tokens and len(answer.tokens) == answer.completion_tokens <= 12
+        ids = network[1]("".join(token.text for token in answer.tokens), add_special_tokens=False)["input_ids"]
+        if not turns and len(ids) == len(answer.tokens):
+            truth = forward(network, "Name a colour.", ids)
+            assert [token.logprob for token in answer.tokens] == pytest.approx(truth, abs=2e-3)
 
 
 def test_a_folder_reads_text_alone_and_says_what_does_not_fit(here: Pool) -> None:

@@ -1,7 +1,7 @@
 """CHAMP (champ-dataset 1.0.0, MIT): 540 responses of four models, each with its first wrong step marked by people.
 
 A response is marked "no mistake" or with the span of its first wrong step. The package has no labels of answers: only
-the true answer of each problem, and each response's one-sentence summary. `champ_answers.json` holds such labels, read
+the true answer of each problem, and each response's one-sentence summary. `answers.json` holds such labels, read
 from summary and true answer; they judge, and nothing is fitted to those of the held-out third.
 """
 
@@ -23,7 +23,7 @@ from cot_factory.assess.steps import split
 from data_engine.verify.check import judge_answer
 from data_engine.verify.truth import Formula
 
-LABELS = Path(__file__).with_name("champ_answers.json")
+LABELS = Path(__file__).with_name("answers.json")
 OTHERS = ("0-Shot", "5-Shot", "No C w/o H", "Direct C w/ H")
 """The prompts whose responses, of all four models, make up a problem's pass rate: 16 of the 72 there are."""
 _NO = re.compile(r"\b(?:no|not|never|cannot|can't|none|neither|diverges|undefined)\b", re.IGNORECASE)

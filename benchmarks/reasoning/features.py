@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from benchmarks.champ_data import Response
-from benchmarks.champ_judge import Said
+from benchmarks.reasoning.data import Response
+from benchmarks.reasoning.judge import Said
 from cot_factory.assess.fitted import Array
 from cot_factory.assess.process import assess_process
 from cot_factory.record import Step
