@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.measuring import save
 from benchmarks.reasoning import features
 from benchmarks.reasoning.data import Response, labels, others, problems, responses, right
-from benchmarks.measuring import save
 from cot_factory.assess.fitted import Array, fit_choice, fit_logistic
 from cot_factory.record import Step
 

@@ -22,6 +22,7 @@ PINS = {
     "streaming": ("mosaicml-streaming==0.13.0", "torch==2.13.0"),
     "litdata": ("litdata==0.2.76", "torch==2.13.0"),
     "webdataset": ("webdataset==1.0.2", "pillow==13.0.0"),
+    "label_studio": ("label-studio==1.23.2",),
     "energon": ("megatron-energon==7.4.1", "torch==2.13.0"),
 }
 

@@ -95,8 +95,12 @@ def _rectangle(box: tuple[float, float, float, float], size: tuple[int, int]) ->
     return {"from_name": "boxes", "to_name": "image", "value": value, **about}
 
 
-def from_label_studio(exported: Sequence[Mapping[str, Any]]) -> tuple[list[Decision], list[Fault]]:
-    """The decisions in a JSON export of Label Studio: one for each annotation that was not cancelled."""
+def from_label_studio(
+    exported: Sequence[Mapping[str, Any]], people: Mapping[int, str] | None = None
+) -> tuple[list[Decision], list[Fault]]:
+    """The decisions in a JSON export of Label Studio; a cancelled annotation is a skip. Exports name people by their
+    numbers: `people` has their names, else it is `label-studio:1`.
+    """
     found: list[Decision] = []
     faults: list[Fault] = []
     for number, task in enumerate(exported, start=1):
@@ -105,14 +109,16 @@ def from_label_studio(exported: Sequence[Mapping[str, Any]]) -> tuple[list[Decis
             faults.append(Fault(where, "data.id", "is missing; export tasks that Keyeforge wrote"))
             continue
         for annotation in task.get("annotations") or ():
-            item = _annotation(task["data"], annotation, where)
+            item = _annotation(task["data"], annotation, people or {}, where)
             (found if isinstance(item, Decision) else faults).append(item)  # type: ignore[arg-type]
     return found, faults
 
 
-def _annotation(data: Mapping[str, Any], annotation: Mapping[str, Any], where: str) -> Decision | Fault:
+def _annotation(
+    data: Mapping[str, Any], annotation: Mapping[str, Any], people: Mapping[int, str], where: str
+) -> Decision | Fault:
     who = annotation.get("completed_by")
-    name = str(who.get("email") or who.get("id")) if isinstance(who, dict) else str(who)
+    name = str(who["email"]) if isinstance(who, dict) else people.get(who or 0, f"label-studio:{who}")
     seconds = float(annotation.get("lead_time") or 0)
     if annotation.get("was_cancelled"):
         return Decision(data["id"], name, "skip", seconds=seconds)

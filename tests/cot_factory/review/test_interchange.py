@@ -64,6 +64,19 @@ def test_label_studio_there_and_back() -> None:
     assert {one.seconds for one in found} == {12.5}
 
 
+def test_a_real_export_is_read() -> None:
+    """Of Label Studio 1.23.2, recorded by `python benchmarks/label_studio.py --keep`."""
+    exported = json.loads(Path(__file__).with_name("label_studio_export.json").read_text(encoding="utf-8"))
+    found, faults = interchange.from_label_studio(exported, {1: "ann"})
+    assert faults == []
+    assert [(one.annotator, one.action) for one in found] == [
+        ("ann", action) for action in ("accept", "fix", "reject", "escalate", "skip")
+    ]
+    assert found[1].steps == ("First,\nin two lines 1.", "Then $x^2$ & done.")
+    assert found[1].answer == "1"
+    assert found[2].why == '<b>"2"</b> 因为'
+
+
 def test_boxes_go_out_in_percent_of_the_picture() -> None:
     task = replace(some_tasks(1)[0], media=(Shown("image", "k.png", boxes=(Box((10, 20, 30, 60)),)),))
     (found,) = interchange.to_label_studio([task], {"k.png": "http://host/k.png"}, {"k.png": (200, 100)})
@@ -82,7 +95,7 @@ def test_what_is_no_decision_in_an_export_is_told() -> None:
         {"id": 9, "data": {"text": "of another project"}, "annotations": []},
     ]
     found, faults = interchange.from_label_studio(done)
-    assert [(one.action, one.annotator) for one in found] == [("skip", "3")]
+    assert [(one.action, one.annotator) for one in found] == [("skip", "label-studio:3")]
     assert [(fault.where, fault.field) for fault in faults] == [
         ("task 7", "action"),
         ("task 8", "steps"),
