@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from cot_factory.assess import arithmetic, congruence
+from cot_factory.assess import arithmetic, congruence, consistency
 from cot_factory.assess import facts as facts_
 from cot_factory.record import Finding, Step
 from cot_factory.select import similarity, word_pairs
@@ -22,8 +22,8 @@ _SPELT = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 
 def assess_process(question: str, steps: Sequence[Step], answer: str, facts: Sequence[str] = ()) -> tuple[Step, ...]:
-    """The steps with what the rules find: `arithmetic`, `congruence`, `facts`, `redundancy`, `relevance`,
-    and of the last step `support`.
+    """The steps with what the rules find: `arithmetic`, `congruence`, `consistency`, `facts`, `redundancy`,
+    `relevance`, and of the last step `support`.
 
     A rule that has nothing to say of a step leaves no finding.
     """
@@ -34,6 +34,7 @@ def assess_process(question: str, steps: Sequence[Step], answer: str, facts: Seq
         found = [
             *arithmetic.findings(_bare(step.text)),
             *congruence.findings(_bare(step.text)),
+            *consistency.findings(_bare(step.text), [_bare(text) for text in before]),
             *facts_.findings(step.text, known),
             *_redundancy(step.text, before),
         ]

@@ -167,3 +167,19 @@ def test_steps_with_what_is_between_give_back_the_text(text: str) -> None:
 def test_values_agree_with_python() -> None:
     for text in ("2**0.5", "3/4+1", "-2**2", "(1+2)*3-4/5"):
         assert math.isclose(arithmetic.value(text) or 0, eval(text))
+
+
+@pytest.mark.parametrize(
+    ("before", "step", "found"),
+    [
+        ("So the total is 45.", "We double it: the total is 54.", True),
+        ("The number of red apples is 3.", "Hence the number of red apples equals 4.", True),
+        ("So the total is 45.", "As said, the total is 45.", False),
+        ("The number of red apples is 3.", "The number of green apples is 4.", False),
+        ("So the total is 45.", "Now the total is 54.", False),  # it changed
+        ("If the sum is 45, it fails.", "The sum is 54.", False),  # only a case
+    ],
+)
+def test_a_value_given_anew_without_a_word_is_inconsistent(before: str, step: str, found: bool) -> None:
+    told = assess_process("How many?", [Step(before), Step(step)], "")
+    assert any(one.check == "consistency" and one.ok is False for one in told[1].findings) == found
