@@ -17,6 +17,7 @@ import yaml
 from cot_factory import people
 from cot_factory.question import from_table, steps_of
 from cot_factory.record import Decision, as_data, task_from
+from cot_factory.recipe import load
 from cot_factory.run import factor
 from data_engine import sample as samples
 from data_engine import tables
@@ -326,6 +327,11 @@ def test_wrong_recipes_are_refused_in_one_line(
     with pytest.raises(RecipeError, match=said):
         factor(recipe(tmp_path, adder.url, 3, **change), tmp_path / "out")
     assert not adder.asked
+
+
+@pytest.mark.parametrize("path", sorted(Path("cot_factory/recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_repositorys_own_recipes_are_valid(path: Path) -> None:
+    assert load(path).generate.prompt == "solve_small"
 
 
 def test_gold_items_are_clean_chains_and_wrong_ones(adder: AddingServer, tmp_path: Path) -> None:
