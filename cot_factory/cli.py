@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cot_factory.review import cli as review
-from data_engine.cli_output import JsonOption, console, fail, progress_bar, table
+from data_engine.cli_output import JsonOption, console, fail, steps_shown, table
 
 app = typer.Typer(help="Make chains of thought, graded, reviewed and scheduled.", no_args_is_help=True)
 
@@ -52,21 +52,7 @@ def _run(recipe: Path, out: Path, runner: Any, root: Path | None) -> dict[str, A
         loaded = load(recipe)
         if root is not None:
             loaded = loaded.model_copy(update={"root": str(root.resolve())})
-        with progress_bar(console) as bar:
-            shown: dict[str, Any] = {}
-
-            def progress(name: str, done: int, total: int) -> None:
-                if name not in shown:
-                    shown[name] = bar.add_task(name, total=total)
-                bar.update(shown[name], completed=done, total=total)
-
-            def announce(step: Any) -> None:
-                for task in shown.values():
-                    bar.update(task, visible=False)
-                state = "as before" if step.reused else f"{step.record['seconds']:.1f} s"
-                told = ", ".join(f"{key.removeprefix('samples_')} {n}" for key, n in step.record["counts"].items())
-                console.print(f"{step.name:<12} {state:>10}   {told}", highlight=False, soft_wrap=True)
-
+        with steps_shown(console) as (progress, announce):
             return factor(loaded, out, runner=runner, progress=progress, announce=announce)
     except (RecipeError, RunnerError, TeacherError, BudgetError) as error:
         fail(str(error))

@@ -1,8 +1,9 @@
 """What the commands of `keyeforge data` share: how they print, ask and fail."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -18,6 +20,9 @@ from rich.table import Table
 
 from data_engine.catalog import CatalogError
 from strict_yaml import RecipeError
+
+if TYPE_CHECKING:
+    from data_engine.step import StepResult
 
 Answer = TypeVar("Answer")
 
@@ -61,3 +66,24 @@ def progress_bar(console: Console) -> Progress:
         console=console,
         transient=True,
     )
+
+
+@contextmanager
+def steps_shown(console: Console) -> Iterator[tuple[Callable[[str, int, int], None], Callable[["StepResult"], None]]]:
+    """What a run of steps tells its progress, and each finished step: bars while it works, then a line a step."""
+    with progress_bar(console) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done, total=total)
+
+        def announce(step: "StepResult") -> None:
+            for task in tasks.values():
+                bar.update(task, visible=False)
+            state = "as before" if step.reused else f"{step.record['seconds']:.1f} s"
+            told = ", ".join(f"{name.removeprefix('samples_')} {n}" for name, n in step.record["counts"].items())
+            console.print(f"{step.name:<22} {state:>10}   {told}", highlight=False, soft_wrap=True)
+
+        yield progress, announce

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import TaskID
 from rich.table import Table
 
 from data_engine.catalog import CatalogError
@@ -24,7 +23,6 @@ from strict_yaml import RecipeError
 
 if TYPE_CHECKING:
     from data_engine.curate import Outcome
-    from data_engine.step import StepResult
 
 
 def run(
@@ -46,7 +44,7 @@ def report(
     console: Console,
 ) -> int:
     """Runs `curate`, or a part of it, with progress bars and a closing table. Returns the exit code."""
-    from data_engine.cli_output import progress_bar
+    from data_engine.cli_output import steps_shown
 
     if out.exists() and not out.is_dir():
         return _refuse(f"--out {out}: is a file; give a folder, new or of an earlier run")
@@ -54,20 +52,7 @@ def report(
         loaded = load_recipe(recipe)
         if root is not None:
             loaded = loaded.model_copy(update={"root": str(root.resolve())})
-        with progress_bar(console) as bar:
-            tasks: dict[str, TaskID] = {}
-
-            def progress(name: str, done: int, total: int) -> None:
-                if name not in tasks:
-                    tasks[name] = bar.add_task(name, total=total)
-                bar.update(tasks[name], completed=done, total=total)
-
-            def announce(step: "StepResult") -> None:
-                for task in tasks.values():
-                    bar.update(task, visible=False)
-                state = "as before" if step.reused else f"{step.record['seconds']:.1f} s"
-                console.print(f"{step.name:<22} {state:>10}   {_counts(step)}", highlight=False, soft_wrap=True)
-
+        with steps_shown(console) as (progress, announce):
             outcome = work(loaded, out.resolve(), runner=runner, progress=progress, announce=announce)
     except (RecipeError, CatalogError, RunnerError, TeacherError, BudgetError, TargetError) as error:
         # What is wrong within the recipe names its field only: the file goes before it.
@@ -91,10 +76,6 @@ def _refuse(message: str) -> int:
     """One clear line on the input that is wrong; its exit code."""
     Console(stderr=True).print(message, style="red", soft_wrap=True, highlight=False)
     return 2
-
-
-def _counts(step: "StepResult") -> str:
-    return ", ".join(f"{name.removeprefix('samples_')} {count}" for name, count in step.record["counts"].items())
 
 
 def main() -> None:

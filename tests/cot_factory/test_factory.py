@@ -16,8 +16,8 @@ import yaml
 
 from cot_factory import people
 from cot_factory.question import from_table, steps_of
-from cot_factory.record import Decision, as_data, task_from
 from cot_factory.recipe import load
+from cot_factory.record import Decision, as_data, task_from
 from cot_factory.run import factor
 from data_engine import sample as samples
 from data_engine import tables
