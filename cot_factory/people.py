@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,18 +27,14 @@ def task_of(question: Question, row: Row, reason: str, original: Sequence[str] =
 
 def gold(rows: Iterable[tuple[Question, Row]], share: float, tasks: int) -> list[Task]:
     """Tasks whose decision is known, as many as `share` of all: clean chains to accept, wrong ones to reject by turns;
-    which ones follows from their ids.
+    which ones follows from their ids. They look like the others, and are none of them: these need no one's decision.
     """
     known: dict[Literal["accept", "reject"], list[Task]] = {"accept": [], "reject": []}
     for question, row in rows:
         is_clean = row["tier"] == "A" and not any(step.flawed for step in steps_of(row["steps"]))
         if is_clean or not row["right"]:
-            task = task_of(question, row, "a control")
-            data = {
-                **{name: getattr(task, name) for name in task.__slots__},
-                "gold": "accept" if is_clean else "reject",
-            }
-            known["accept" if is_clean else "reject"].append(Task(**{**data, "id": f"gold-{task.id}", "tier": "B"}))
+            word: Literal["accept", "reject"] = "accept" if is_clean else "reject"
+            known[word].append(replace(task_of(question, row, ""), gold=word, tier="B"))
     number = round(share * tasks / (1 - share)) if share < 1 else 0
     ranked = [sorted(found, key=lambda task: xxhash.xxh3_64_intdigest(task.id.encode())) for found in known.values()]
     mixed = [one for pair in zip(*ranked, strict=False) for one in pair]

@@ -70,7 +70,8 @@ class Shown:
 class Task:
     """One chain for people to look at. `steps` is what they edit; `original` the texts of the steps as the teacher
     first wrote them (before a repair), for the diff. `uncertainty` (0 to 1) orders the queue: the most uncertain first.
-    `gold`: what a reviewer should decide, where that is known (`accept` or `reject`); never shown.
+    `reason` says why it is here, for reports. People are shown neither it nor `gold`, what they should decide where
+    that is known: they could tell controls from other tasks.
     """
 
     id: str

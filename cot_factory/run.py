@@ -267,7 +267,7 @@ def _review(this: Factoring, questions: StepResult, assessed: StepResult, mended
                 if fate in {"accepted", "fixed"} or (fate == "waiting" and spec.unreviewed == "release"):
                     kept.append(left)
             tables.write(pa.Table.from_pylist(kept, schema=MENDED), folder / "kept" / part.name)
-        controls = [] if not tasks else people.gold(_controls(known, assessed), spec.gold, len(tasks))
+        controls = people.gold(_controls(known, assessed, this), spec.gold, len(tasks))
         people.write_tasks(sorted([*tasks, *controls], key=lambda task: task.id), folder / "tasks.jsonl")
         told = {fate: fates[fate] for fate in ("accepted", "fixed", "rejected", "waiting")}
         return {"tasks": len(tasks), "gold": len(controls), **told, "samples_kept": tables.count(folder / "kept")}
@@ -287,8 +287,9 @@ def _plain(decisions: Mapping[str, Any]) -> list[Any]:
     return [asdict(one) for _, one in sorted(decisions.items())]
 
 
-def _controls(known: Mapping[str, Any], assessed: StepResult) -> list[tuple[Any, Row]]:
-    rows = tables.rows(assessed.table("assessed"))
+def _controls(known: Mapping[str, Any], assessed: StepResult, this: Factoring) -> list[tuple[Any, Row]]:
+    """The chains that no one need look at."""
+    rows = [row for row in tables.rows(assessed.table("assessed")) if not needs_people(row, this.recipe.assess)]
     return [(known[row["question"]], row | {"probability": row["agreement"]}) for row in rows]
 
 

@@ -1,6 +1,7 @@
 """`keyeforge cot review export | import | report | audit`: tasks out, decisions in, agreement, and audits."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +31,7 @@ def export(
     from cot_factory.review import interchange
     from data_engine.media import write_atomic
 
-    tasks = tasks_of(data)
+    tasks = [replace(task, gold=None) for task in tasks_of(data)]  # a control is not told from the others
     if form == "label-studio":
         shown = {one.key for task in tasks for one in task.media}
         image_of = {key: f"{media.rstrip('/')}/{key}" for key in shown} if media else {}

@@ -19,7 +19,6 @@ LABEL_CONFIG = """<View>
   <Image name="image" value="$image"/>
   <Text name="question" value="$question"/>
   <Text name="reference" value="$reference"/>
-  <Text name="reason" value="$reason"/>
   <Header value="Steps, with a line of --- between them"/>
   <TextArea name="steps" toName="question" value="$steps" rows="12" maxSubmissions="1" editable="true"/>
   <Header value="Answer"/>
@@ -76,7 +75,7 @@ def _exported(task: Task, image_of: Mapping[str, str], sizes: Mapping[str, tuple
     shown = next((one for one in task.media if one.kind == "image"), None)
     data = {
         "id": task.id, "domain": task.domain, "question": task.question, "reference": task.reference,
-        "reason": task.reason or " ", "steps": joined([step.text for step in task.steps]), "answer": task.answer,
+        "steps": joined([step.text for step in task.steps]), "answer": task.answer,
         "image": image_of.get(shown.key, EMPTY_IMAGE) if shown else EMPTY_IMAGE,
     }  # fmt: skip
     boxes = [_rectangle(box.box, sizes[shown.key]) for box in shown.boxes] if shown and shown.key in sizes else []
@@ -137,7 +136,7 @@ def _annotation(
 def to_csv(tasks: Iterable[Task]) -> str:
     """Tasks as a table for spreadsheets; `action`, `new_steps`, `new_answer`, `why`, `annotator` are to be filled."""
     out = io.StringIO()
-    fields = ["task", "domain", "tier", "question", "reference", "answer", "steps", "reason"]
+    fields = ["task", "domain", "tier", "question", "reference", "answer", "steps"]
     writer = csv.DictWriter(out, [*fields, *_FILLED])
     writer.writeheader()
     for task in tasks:
