@@ -16,6 +16,7 @@ Floats = npt.NDArray[np.float64]
 Method = Literal["isotonic", "platt"]
 FLOOR = 1e-6
 _RIDGE = 1e-2
+_DRAWS = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,10 @@ def fit(signals: Floats, right: npt.NDArray[np.bool_], method: Method) -> Calibr
         raise ValueError(f"{int(right.sum())} of {len(right)} chains are right: a calibration needs some of both")
     if method == "platt":
         return Calibration("platt", weights=tuple(_logistic(_design(signals), right).tolist()))
-    place = signals.mean(axis=1)
-    order = np.argsort(place, kind="stable")
-    found = optimize.isotonic_regression(right[order].astype(np.float64))
-    return Calibration("isotonic", places=tuple(place[order].tolist()), heights=tuple(found.x.tolist()))
+    place, of, each = np.unique(signals.mean(axis=1), return_inverse=True, return_counts=True)
+    share = np.bincount(of, weights=right) / each  # chains of one signal have one probability
+    found = optimize.isotonic_regression(share, weights=each)
+    return Calibration("isotonic", places=tuple(place.tolist()), heights=tuple(found.x.tolist()))
 
 
 def _design(signals: Floats) -> Floats:
@@ -128,11 +129,12 @@ class Gain:
 def gain(questions: Sequence[str], probability: Floats, right: npt.NDArray[np.bool_], majority: Floats) -> Gain:
     """What choosing the most probable path of each question gains over a random one. `majority` [N]: agreement."""
     names, group = np.unique(np.array(questions), return_inverse=True)
-    rows = [np.flatnonzero(group == number) for number in range(len(names))]
+    rows = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
     chosen = np.array([right[row[np.argmax(probability[row])]] for row in rows], np.float64)
     voted = np.array([right[row[np.argmax(majority[row])]] for row in rows], np.float64)
     mean = np.array([right[row].mean() for row in rows])
-    draws = np.random.default_rng(0).integers(len(names), size=(4000, len(names)))
-    low, high = np.quantile((chosen - mean)[draws].mean(axis=1), [0.025, 0.975])
+    draw, paired = np.random.default_rng(0), chosen - mean
+    means = [paired[draw.integers(len(names), size=len(names))].mean() for _ in range(_DRAWS)]  # one at a time: memory
+    low, high = np.quantile(means, [0.025, 0.975])
     by, at, votes = float(chosen.mean()), float(mean.mean()), float(voted.mean())
     return Gain(by, at, votes, by - at, float(low), float(high), len(names))

@@ -73,6 +73,12 @@ def _of_file(spec: Questions, root: Path, store: MediaStore) -> Iterator[Questio
 
 
 def _from_line(line: FileQuestion, spec: Questions, where: str, folder: Path, store: MediaStore) -> Question:
+    if line.video and line.images:
+        raise RecordError("video", "is given beside images; give one or the other")
+    if line.boxes and not line.images:
+        raise RecordError("boxes", "are of the first image, and there is none; give images")
+    if line.spans and not line.video:
+        raise RecordError("spans", "are of the video, and there is none; give video")
     shown = [Shown("image", put_image_file(name, folder, store)) for name in line.images]
     if shown and line.boxes:
         shown[0] = replace(shown[0], boxes=tuple(Box((a, b, c, d), label) for a, b, c, d, label in line.boxes))

@@ -48,6 +48,8 @@ def _places(text: str, tokens: Sequence[Token]) -> list[int]:
 
 
 def agreement(answers: Sequence[str]) -> list[float]:
-    """For each path the share of the other paths that come to the same answer (in `verify.check.canonical` form)."""
+    """For each path the share of the other paths that come to the same answer (in `verify.check.canonical` form). Paths
+    without an answer (empty) agree with nobody.
+    """
     counts, others = Counter(answers), len(answers) - 1
-    return [(counts[answer] - 1) / others if others else 0.0 for answer in answers]
+    return [(counts[answer] - 1) / others if others and answer else 0.0 for answer in answers]

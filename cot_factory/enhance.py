@@ -17,7 +17,8 @@ from cot_factory.generate import ask_of
 from cot_factory.prompting import prompt
 from cot_factory.question import REFUSED, Question, from_table, named, to_table
 from cot_factory.recipe import Enhance, Factory, Generate
-from cot_factory.verdict import answer_judgement
+from cot_factory.verdict import SEPARATOR, answer_judgement
+from data_engine.sources.common import joined
 from data_engine.teachers.counts import Counts
 from data_engine.teachers.request import Answer, Failure, Image, Request
 from data_engine.verify.check import canonical
@@ -124,7 +125,7 @@ def _groups(questions: Sequence[Question], share: float) -> list[list[Question]]
     """Questions about the same picture, two or three at a time."""
     by_picture: dict[tuple[str, ...], list[Question]] = defaultdict(list)
     for one in questions:
-        if one.shown:
+        if one.shown and SEPARATOR not in one.reference:  # else its answers could not be told apart
             by_picture[tuple(item.key for item in one.shown)].append(one)
     groups = [members[:MOST_MERGED] for keys, members in by_picture.items() if _drawn("/".join(keys), "merge", share)]
     return [group for group in groups if len(group) > 1]
@@ -157,6 +158,7 @@ def _joint(group: Sequence[Question], reply: Answer | Failure) -> Question | Ref
             first, text=f"{found[1].strip()} {form}", reference="; ".join(one.reference for one in group),
             truths=tuple(truth for one in group for truth in one.truths), original="\n".join(one.text for one in group),
             facts=tuple(dict.fromkeys(f for one in group for f in one.facts if not any(f.startswith(q) for q in own))),
+            licence=joined(*(one.licence for one in group)), attribution=joined(*(one.attribution for one in group)),
             how="merged", teacher=reply.teacher, parents=tuple(one.id for one in group),
         )
     )  # fmt: skip

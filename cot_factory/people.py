@@ -5,20 +5,28 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import xxhash
 
 from cot_factory.question import Question, Row, chain_id, steps_of, steps_text
-from cot_factory.record import Decision, Step, Task, as_data, decision_from
+from cot_factory.record import Action, Decision, Step, Task, as_data, decision_from
 from data_engine.media import write_atomic
 from strict_yaml import RecipeError
+
+
+def task_id(row: Row) -> str:
+    """The chain and a hash of what people see of it: a decision holds for those words, and not for what the chain of
+    the same place says after another prompt or another teacher.
+    """
+    shown = json.dumps([*(step.text for step in steps_of(row["steps"])), row["answer"]])
+    return f"{chain_id(row)}-{xxhash.xxh3_64_hexdigest(shown.encode())[:8]}"
 
 
 def task_of(question: Question, row: Row, reason: str, original: Sequence[str] = ()) -> Task:
     """A chain as people see it; the nearer its probability to one half, the earlier."""
     return Task(
-        id=chain_id(row), domain=question.domain, question=question.text, reference=question.reference,
+        id=task_id(row), domain=question.domain, question=question.text, reference=question.reference,
         answer=row["answer"], steps=steps_of(row["steps"]), original=tuple(original), media=question.shown,
         tier=row["tier"], reason=reason, confidence=row["probability"],
         uncertainty=1 - 2 * abs(row["probability"] - 0.5),
@@ -48,12 +56,14 @@ def write_tasks(tasks: Iterable[Task], path: Path) -> None:
 
 def read_decisions(path: Path) -> list[Decision]:
     """The decisions so far, none where there is no file. Raises RecipeError naming the line."""
-    if not path.is_file():
+    if not path.is_file() or not path.stat().st_size:
         return []
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
+    for number, line in enumerate(path.read_bytes().removesuffix(b"\n").split(b"\n"), start=1):
+        try:  # no `splitlines`: a text may hold other ends of lines
             found.append(decision_from(json.loads(line)))
+            if found[-1].action not in get_args(Action):
+                raise ValueError(f"action is {found[-1].action!r}, not one of {', '.join(get_args(Action))}")
         except (ValueError, TypeError, KeyError) as error:
             raise RecipeError(f"{path}:{number}: not a decision: {error}; write it anew from the queue") from error
     return found
@@ -96,5 +106,7 @@ def applied(row: Row, decision: Decision | None) -> tuple[Row, str]:
 
 def _edited(row: Row, decision: Decision) -> Row:
     before: Mapping[str, Step] = {step.text: step for step in steps_of(row["steps"])}
-    steps = [before.get(text, Step(text)) for text in decision.steps]
-    return row | {"steps": steps_text(steps), "answer": decision.answer or row["answer"]}
+    steps = [before.get(text, Step(text)) for text in decision.steps] or list(before.values())
+    answer = decision.answer or row["answer"]
+    text = "\n".join([*(step.text for step in steps), f"Answer: {answer}"])
+    return row | {"text": text, "steps": steps_text(steps), "answer": answer}

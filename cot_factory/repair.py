@@ -10,7 +10,7 @@ import pyarrow as pa
 from cot_factory import costs
 from cot_factory.asking import Desk, pictures_of
 from cot_factory.assess.steps import split
-from cot_factory.assessing import assessed, needs_people
+from cot_factory.assessing import assessed
 from cot_factory.prompting import prompt
 from cot_factory.question import MENDED, Question, Row, chain_id, read_part, steps_of, steps_text
 from cot_factory.recipe import Factory, Generate
@@ -22,15 +22,11 @@ from data_engine.verify.extract import final_answer
 
 def repaired(
     rows: Sequence[tuple[Question, dict[str, Any]]], names: Sequence[str], solving: Generate, desk: Desk
-) -> Iterator[str | None]:
-    """For each assessed chain its right steps and a teacher's new end; None where nobody mended it.
-
-    What comes back is to be assessed like any other chain: a repair is a proposal.
-    """
+) -> Iterator[Answer | None]:
+    """For each assessed chain the new end that a teacher gives its right steps; None where nobody mended it."""
     requests = [_request(question, steps_of(row["steps"]), solving) for question, row in rows]
-    for (_, row), reply in zip(rows, desk.replies(names, requests), strict=True):
-        kept = right_prefix(steps_of(row["steps"]))
-        yield "\n".join([*(step.text for step in kept), reply.text.strip()]) if isinstance(reply, Answer) else None
+    for reply in desk.replies(names, requests):
+        yield reply if isinstance(reply, Answer) else None
 
 
 def right_prefix(steps: Sequence[Step]) -> tuple[Step, ...]:
@@ -41,8 +37,7 @@ def right_prefix(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 def _request(question: Question, steps: Sequence[Step], solving: Generate) -> Request:
     kept = right_prefix(steps)
-    flawed = steps[len(kept)] if len(kept) < len(steps) else None
-    flaw = "; ".join(found.why for found in flawed.findings if found.ok is False) if flawed else "it repeats itself"
+    flaw = "; ".join(found.why for found in steps[len(kept)].findings if found.ok is False)
     facts = "" if solving.show == "pictures" else "\n".join(question.facts)
     values = {"question": question.text, "facts": facts, "flaw": flaw}
     values["kept"] = "\n".join(step.text for step in kept) or "(none)"
@@ -50,26 +45,31 @@ def _request(question: Question, steps: Sequence[Step], solving: Generate) -> Re
 
 
 def mended(units: pa.Table, *, recipe: Factory, desk: Desk, questions: Path, selected: Path) -> dict[str, pa.Table]:
-    """The selected chains; those that people are to see as a teacher mended them, where the recipe says so."""
+    """The selected chains; those with a flawed step as a teacher mended them, where the recipe says so. A chain that
+    only repeats itself has no right prefix to go on from: people see it as it is.
+    """
     desk = replace(desk, counts=Counts())
     known, rows = read_part(units, questions, selected)
-    flawed = [row for row in rows if needs_people(row, recipe.assess)] if recipe.review.repair else []
+    flawed = [row for row in rows if row["tier"] == "B"] if recipe.review.repair else []
     pairs = [(known[row["question"]], row) for row in flawed]
     told = repaired(pairs, recipe.review.repair, recipe.generate, desk)
-    new = [(one, _rewritten(row, text), row) for (one, row), text in zip(pairs, told, strict=True) if text]
-    judged = assessed([(one, row) for one, row, _ in new], recipe.assess, desk)
-    better = {chain_id(row): row for row in judged if row["right"]}
+    new = [(one, _rewritten(row, end)) for (one, row), end in zip(pairs, told, strict=True) if end]
+    judged = assessed(new, recipe.assess, desk)
+    better = {chain_id(row): row for row in judged if row["tier"] != "C"}
     done = [_mended(row, better.get(chain_id(row))) for row in rows]
     return {"selected": pa.Table.from_pylist(done, schema=MENDED), **costs.table(desk.counts)}
 
 
-def _rewritten(row: Row, text: str) -> Row:
-    steps = [Step(text[a:b].strip()) for a, b in split(text)]
-    return row | {"text": text, "steps": steps_text(steps), "answer": (final_answer(text) or ""), "finish": "stop"}
+def _rewritten(row: Row, end: Answer) -> Row:
+    """The right steps and the new end, to be assessed like any other chain: a repair is a proposal."""
+    kept = [step.text for step in right_prefix(steps_of(row["steps"]))]
+    steps = [Step(text) for text in (*kept, *(end.text[a:b].strip() for a, b in split(end.text)))]
+    text, answer = "\n".join([*kept, end.text.strip()]), final_answer(end.text) or ""
+    return row | {"text": text, "steps": steps_text(steps), "answer": answer, "finish": end.finish}
 
 
 def _mended(row: Row, new: Row | None) -> Row:
-    """A repair that loses the right answer is none: the chain stays as it was."""
+    """A repair that loses the right answer, or is worse than what it mends (tier C), is none."""
     before = [step.text for step in steps_of(row["steps"])]
     if new is None:
         return row | {"original": before, "mended": False}

@@ -20,7 +20,7 @@ from cot_factory import assessing, chosen, collect, costs, enhance, generate, pe
 from cot_factory.asking import Desk, settings_of
 from cot_factory.assessing import needs_people
 from cot_factory.prompting import prompt
-from cot_factory.question import MENDED, Row, chain_id, from_table, ordered
+from cot_factory.question import MENDED, Row, from_table, ordered
 from cot_factory.recipe import Factory
 from data_engine import ingest, tables
 from data_engine.finish import publish
@@ -117,21 +117,25 @@ def _collect(this: Factoring) -> StepResult:
     return this.run.step(
         "collect",
         config=[entry.model_dump(mode="json") for entry in recipe.questions],
-        inputs=[_fingerprint(recipe)],
+        inputs=[_fingerprint(recipe, this.run.out)],
         code=["cot_factory.collect"],
         build=build,
     )
 
 
-def _fingerprint(recipe: Factory) -> str:
-    """A hash of all files that questions are read from."""
-    root, digest = Path(recipe.root), xxhash.xxh3_128()
+def _fingerprint(recipe: Factory, out: Path) -> str:
+    """A hash of all files that questions are read from: not of what the run itself writes beside them."""
+    root, own, digest = Path(recipe.root), out.resolve(), xxhash.xxh3_128()
     for entry in recipe.questions:
         if entry.source:
             digest.update(ingest.fingerprint_of([entry.source], root).encode())
         else:
             base = inside(root, str(entry.file)).parent
-            add_files(digest, base, sorted(file for file in base.rglob("*") if file.is_file()))
+            add_files(
+                digest,
+                base,
+                sorted(file for file in base.rglob("*") if file.is_file() and not file.is_relative_to(own)),
+            )
     return digest.hexdigest()
 
 
@@ -262,7 +266,7 @@ def _review(this: Factoring, questions: StepResult, assessed: StepResult, mended
                     continue
                 reason = row["reason"] or f"redundancy {row['redundancy']:.2f}"
                 tasks.append(people.task_of(known[row["question"]], row, reason, row["original"]))
-                left, fate = people.applied(row, decisions.get(chain_id(row)))
+                left, fate = people.applied(row, decisions.get(people.task_id(row)))
                 fates[fate] += 1
                 if fate in {"accepted", "fixed"} or (fate == "waiting" and spec.unreviewed == "release"):
                     kept.append(left)
@@ -270,6 +274,8 @@ def _review(this: Factoring, questions: StepResult, assessed: StepResult, mended
         controls = people.gold(_controls(known, assessed, this), spec.gold, len(tasks))
         people.write_tasks(sorted([*tasks, *controls], key=lambda task: task.id), folder / "tasks.jsonl")
         told = {fate: fates[fate] for fate in ("accepted", "fixed", "rejected", "waiting")}
+        stale = len(decisions.keys() - {task.id for task in (*tasks, *controls)})
+        told |= {"stale": stale}  # decisions on chains that are no longer there
         return {"tasks": len(tasks), "gold": len(controls), **told, "samples_kept": tables.count(folder / "kept")}
 
     result = this.run.step(

@@ -80,9 +80,9 @@ def _support(answer: str, said: Sequence[str]) -> Iterator[Finding]:
     number = re.fullmatch(r"-?\d+(?:\.\d+)?", answer.strip())
     if not number or number[0] == "0":
         return
-    text = " ".join(said).lower()
+    text = re.sub(r"(?<=\d)(?:,|\{,\})(?=\d{3}\b)", "", " ".join(said).lower())
     spelt = number[0].isdigit() and int(number[0]) < len(_SPELT) and re.search(rf"\b{_SPELT[int(number[0])]}\b", text)
-    if not spelt and number[0] not in re.findall(r"-?\d+(?:\.\d+)?", text):
+    if not spelt and float(number[0]) not in map(float, re.findall(r"-?\d+(?:\.\d+)?", text)):
         yield Finding("support", False, f"the answer {answer} comes out of no step")
 
 

@@ -21,6 +21,6 @@ def tier(
         return "C", "no steps"
     if redundancy >= spec.redundant:
         return "C", f"redundant: {redundancy:.2f}"
-    if share >= spec.severe_steps:
+    if flaws and share >= spec.severe_steps:
         return "C", f"badly flawed: {flaws[0]}"
     return ("B", f"flawed: {flaws[0]}") if flaws else ("A", "")
