@@ -19,7 +19,7 @@ from tests.cot_factory.review.annotators import some_tasks, write_queue
 DECISIONS = [
     Decision("task-000000", "ann", "accept"),
     Decision("task-000001", "ann", "fix", ("First,\nin two lines.", 'Then "quoted" <b>.'), "8", "better"),
-    Decision("task-000002", "bob", "reject", why="=1+1 is wrong"),
+    Decision("task-000002", "bob", "reject", why="=1+1 is\u2028wrong"),
     Decision("task-000003", "bob", "escalate", why="算不清"),
 ]
 
