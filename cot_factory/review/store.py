@@ -69,15 +69,16 @@ def load(engine: sa.Engine, found: Iterable[Task], overlap: int, now: float) -> 
 
 def claim(engine: sa.Engine, user: str, now: float, seconds: float, *, adjudicate: bool = False) -> Lease | None:
     """The task that the user holds, else the most uncertain that is free and new to them; None if there is none."""
+    _sweep(engine, now)
     with writing(engine) as db:
         db.execute(_ONE_AT_A_TIME, {"of": user})
-        _sweep(db, now)
         held = db.execute(_HELD, {"of": user, "adjudicates": adjudicate}).first()
-        if held:
-            db.execute(_EXTEND, {"on": held.task, "of": user, "until": now + seconds})
+        if held and db.execute(_EXTEND, {"on": held.task, "of": user, "until": now + seconds}).rowcount:
             return _lease(db, user, held.task, held.token, held.since, now + seconds, adjudicate)
         query = _CONTESTED if adjudicate else _NEXT
         name = db.scalar(query.with_for_update(skip_locked=True, of=tasks), {"of": user})
+        if name is None:  # or all that are left are being claimed or decided this moment: then it is worth waiting
+            name = db.scalar(query.with_for_update(of=tasks), {"of": user})
         if name is None:
             return None
         token = _count(db, "token", 1)
@@ -121,6 +122,7 @@ _MINE = (leases.c.task == sa.bindparam("on"), leases.c.user == sa.bindparam("of"
 _EXTEND = sa.update(leases).where(*_MINE).values(expires=sa.bindparam("until"))
 _FREE = sa.update(tasks).where(tasks.c.id == sa.bindparam("on")).values(free=tasks.c.free + sa.bindparam("more"))
 _STATE = sa.update(tasks).where(tasks.c.id == sa.bindparam("on")).values(state=sa.bindparam("became"))
+_ANY_OVER = sa.select(leases.c.task).where(leases.c.expires < sa.bindparam("now")).limit(1)
 _OVER = (  # those that another claim is ending are left to it; in one order, so that no two wait for each other
     sa.select(leases)
     .where(leases.c.expires < sa.bindparam("now"))
@@ -129,12 +131,18 @@ _OVER = (  # those that another claim is ending are left to it; in one order, so
 )
 
 
-def _sweep(db: sa.Connection, now: float) -> None:
-    """Leases whose time is over end, and their slots are free."""
-    for over in db.execute(_OVER, {"now": now}).all():
-        if db.execute(sa.delete(leases).where(*_MINE), {"on": over.task, "of": over.user}).rowcount:
-            _give_back(db, over.task, over.adjudicates)
-            _note(db, now, over.user, "expired", over.task, str(over.token))
+def _sweep(engine: sa.Engine, now: float) -> None:
+    """Leases whose time is over end, and their slots are free: in a transaction of their own, or two people whose
+    leases are both over would each end the other's and wait for their own.
+    """
+    with engine.connect() as db:
+        if db.execute(_ANY_OVER, {"now": now}).first() is None:
+            return
+    with writing(engine) as db:
+        for over in db.execute(_OVER, {"now": now}).all():
+            if db.execute(sa.delete(leases).where(*_MINE), {"on": over.task, "of": over.user}).rowcount:
+                _give_back(db, over.task, over.adjudicates)
+                _note(db, now, over.user, "expired", over.task, str(over.token))
 
 
 def _give_back(db: sa.Connection, task: str, adjudicates: bool) -> None:
