@@ -129,7 +129,9 @@ def test_a_request_that_ends_every_server_is_named_at_its_place(served: Serve, t
     assert [next(results)[0] for _ in range(6)] == list(range(6))
     with pytest.raises(ServerError, match=r"^sample 6: no I/O server of 3 answered; the last \(.*process \d+\): \S.*"):
         next(results)
-    assert (tmp_path / "6").stat().st_size == 3
+    # Three that were asked nothing else; before these, a server may have taken answers to earlier requests with it, and
+    # the end is first put down to the request whose answer was not out.
+    assert 3 <= (tmp_path / "6").stat().st_size <= 6
 
 
 def test_how_a_server_ended_is_said(processes: Serve, tmp_path: Path) -> None:
