@@ -58,10 +58,11 @@ def sample_of(corpus: str, question: Question, row: Mapping[str, Any]) -> Sample
     kinds = [Part(item.kind, media=(place,)) for place, item in enumerate(question.media)]
     thoughts = "\n".join(step.text for step in steps_of(row["steps"]))
     reply = f"<think>{thoughts}</think> <answer>{row['answer']}</answer>"
+    worded = (f"teacher:{name}" for name in (row["teacher"], question.teacher) if name)
     return Sample(
         corpus=corpus, modality=question.modality, task=f"longcot/{question.domain}",
         messages=(samples.user(*kinds, question.text), samples.assistant(reply)), media=question.media,
-        licence=joined(question.licence, f"teacher:{row['teacher']}", question.teacher and f"teacher:{question.teacher}"), attribution=question.attribution,
+        licence=joined(question.licence, *worded), attribution=question.attribution,
         source=question.source, origin=f"{question.origin}#{chain_id(row)}", group=question.group,
         parents=question.parents,
     )  # fmt: skip

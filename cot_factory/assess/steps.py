@@ -5,7 +5,7 @@ import re
 
 Span = tuple[int, int]
 
-_THOUGHTS = re.compile(r"(?:<think>|\A(?=.*</think>))(.*?)(?:</think>|\Z)", re.DOTALL)
+_THOUGHTS = re.compile(r"(?:<think>|\A(?!.*<think>)(?=.*</think>))(.*?)(?:</think>|\Z)", re.DOTALL)
 _ANSWER = re.compile(
     r"^[ \t>*#]*(?:final\s+)?answer\b[ \t]*(?:is\b)?[ \t]*[:=：].*", re.IGNORECASE | re.MULTILINE | re.DOTALL
 )
@@ -30,7 +30,7 @@ def split(text: str) -> list[Span]:
 
 
 def _thoughts(text: str) -> Span:
-    """What is thought: within `<think>` (which a chat template may have opened), or all before the line of the answer."""
+    """What is thought: within `<think>` (that a template may have opened), or all before the answer's line."""
     if found := _THOUGHTS.search(text):
         return found.span(1)
     answer = _ANSWER.search(text)
