@@ -62,7 +62,8 @@ def sample_of(corpus: str, question: Question, row: Mapping[str, Any]) -> Sample
     return Sample(
         corpus=corpus, modality=question.modality, task=f"longcot/{question.domain}",
         messages=(samples.user(*kinds, question.text), samples.assistant(reply)), media=question.media,
-        licence=joined(question.licence, *worded), attribution=question.attribution,
+        licence=joined(question.licence, *(f"teacher:{name}" for name in (row["teacher"], question.teacher) if name)),
+        attribution=question.attribution,
         source=question.source, origin=f"{question.origin}#{chain_id(row)}", group=question.group,
         parents=question.parents,
     )  # fmt: skip

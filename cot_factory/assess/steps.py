@@ -30,7 +30,7 @@ def split(text: str) -> list[Span]:
 
 
 def _thoughts(text: str) -> Span:
-    """What is thought: within `<think>` (that a template may have opened), or all before the answer's line."""
+    """What is thought: within `<think>` (a chat template may have opened it), or all before the line of the answer."""
     if found := _THOUGHTS.search(text):
         return found.span(1)
     answer = _ANSWER.search(text)

@@ -1,6 +1,7 @@
 """The web app: pages made on the server, a little JavaScript for the keyboard, and the store behind both."""
 
 import json
+import mimetypes
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from cot_factory.record import Action, Decision, Task
 from cot_factory.review import accounts, pages, statistics, store
 from cot_factory.review.accounts import User
 from cot_factory.review.formulas import drawn
-from data_engine.media import MediaStore
+from data_engine.media import MediaStore, upright_size
 from data_engine.report import palette
 
 COOKIE = "keyeforge_review"
@@ -54,9 +55,9 @@ class Work(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    token: int
+    token: int = Field(ge=0, lt=2**63)
     action: Action | None = None
-    steps: tuple[Annotated[str, Field(max_length=LONGEST)], ...] = Field(default=(), max_length=200)
+    steps: tuple[Annotated[str, Field(max_length=LONGEST)], ...] = Field(default=(), max_length=2000)
     answer: str = Field(default="", max_length=LONGEST)
     why: str = Field(default="", max_length=LONGEST)
 
@@ -184,7 +185,7 @@ def next_contested(this: This, who: Signed) -> str:
     return _task_page(held, who, store.progress(this.engine), told, this.lease, this.media)
 
 
-@router.post("/task/{name}/beat")
+@router.post("/task/{name:path}/beat")
 def beat(name: str, work: Work, this: This, who: Signed) -> Response:
     try:
         store.beat(this.engine, who.name, name, work.token, _draft(work), this.clock(), this.lease)
@@ -193,7 +194,7 @@ def beat(name: str, work: Work, this: This, who: Signed) -> Response:
     return JSONResponse({"lease": this.lease})
 
 
-@router.post("/task/{name}/decide")
+@router.post("/task/{name:path}/decide")
 def decide(name: str, work: Work, this: This, who: Signed) -> Response:
     if work.action is None:
         raise HTTPException(422, f"action: one of {', '.join(get_args(Action))}")
@@ -251,7 +252,11 @@ def medium(key: str, this: This) -> Response:
         raise HTTPException(404, "no such medium") from error
     if not path.is_file():
         raise HTTPException(404, "no such medium")
-    return FileResponse(path, headers={"Cache-Control": "private, max-age=86400"})
+    # What is no picture and no film is bytes to a browser, and nothing from the store may act as a page of ours.
+    kind = mimetypes.guess_type(key)[0] or ""
+    shown = kind if kind.startswith(("image/", "video/")) else "application/octet-stream"
+    headers = {"Cache-Control": "private, max-age=86400", "Content-Security-Policy": "default-src 'none'; sandbox"}
+    return FileResponse(path, media_type=shown, headers=headers)
 
 
 def _require_csrf(request: Request, user: User) -> None:
@@ -299,8 +304,8 @@ def _sizes(task: Task, media: MediaStore) -> list[tuple[int, int] | None]:
 def _size(media: MediaStore, key: str) -> tuple[int, int] | None:
     try:
         with Image.open(media.local(key)) as picture:
-            return picture.size
-    except (OSError, ValueError):
+            return upright_size(picture)  # as browsers show it
+    except (OSError, ValueError, Image.DecompressionBombError):
         return None
 
 

@@ -100,10 +100,11 @@ def decisions(data: DataOption = Path("build/demo/cot"), db: DbOption = "") -> N
     keyeforge cot review decisions --data build/demo/cot
     """
     from cot_factory.record import as_data
-    from cot_factory.review import store
+    from cot_factory.review import interchange, store
     from data_engine.media import write_atomic
 
-    found = store.all_decisions(_engine(data, db))
+    # What `import` brought from another tool is not in the queue, and stays.
+    found = interchange.merged(cli_quality.decisions_of(data), store.all_decisions(_engine(data, db)))
     lines = "".join(f"{json.dumps(as_data(one), ensure_ascii=False)}\n" for one in found)
     write_atomic(data / "review" / "decisions.jsonl", lines.encode())
     console.print(f"{len(found)} decisions", highlight=False)
@@ -137,7 +138,10 @@ def read_tasks(path: Path) -> "list[Task]":
     from cot_factory.record import task_from
 
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # Not `splitlines`: a text may hold U+2028, where a line of JSON does not end.
+    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
+        if not line:
+            continue
         try:
             found.append(task_from(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
@@ -155,8 +159,11 @@ def _first_account(engine: "sa.Engine") -> None:
         if db.scalar(sa.select(users.c.name).limit(1)):
             return
     password = os.environ.get(PASSWORD) or secrets.token_urlsafe(9)
-    accounts.add(engine, "admin", password, "admin", time.time(), by="command line")
-    shown = "the password in KEYEFORGE_REVIEW_PASSWORD" if PASSWORD in os.environ else f"password {password}"
+    try:
+        accounts.add(engine, "admin", password, "admin", time.time(), by="command line")
+    except accounts.AccountError as error:
+        fail(f"{PASSWORD}: {error}")
+    shown = "the password in KEYEFORGE_REVIEW_PASSWORD" if os.environ.get(PASSWORD) else f"password {password}"
     console.print(f"sign in as admin, {shown}", highlight=False)
 
 

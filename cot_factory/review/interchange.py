@@ -190,7 +190,7 @@ def to_jsonl(records: Iterable[Task | Decision]) -> str:
 def from_jsonl(text: str, name: str = "file") -> tuple[list[Decision], list[Fault]]:
     found: list[Decision] = []
     faults: list[Fault] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
         try:
             one = decision_from(json.loads(line))
         except (ValueError, TypeError, KeyError, AttributeError) as error:

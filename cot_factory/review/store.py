@@ -48,6 +48,7 @@ class Lease:
 def load(engine: sa.Engine, found: Iterable[Task], overlap: int, now: float) -> int:
     """Adds the tasks that are not there yet; returns how many. A second load of the same tasks changes nothing."""
     with writing(engine) as db:
+        db.execute(sa.select(counters).where(counters.c.name == "tasks").with_for_update())  # one load at a time
         known = set(db.scalars(sa.select(tasks.c.id)))
         first = db.scalar(sa.select(sa.func.coalesce(sa.func.max(tasks.c.seq), 0))) or 0
         new = {task.id: task for task in found if task.id not in known}
@@ -68,15 +69,16 @@ def load(engine: sa.Engine, found: Iterable[Task], overlap: int, now: float) -> 
 
 def claim(engine: sa.Engine, user: str, now: float, seconds: float, *, adjudicate: bool = False) -> Lease | None:
     """The task that the user holds, else the most uncertain that is free and new to them; None if there is none."""
+    _sweep(engine, now)
     with writing(engine) as db:
-        _sweep(db, now)
         db.execute(_ONE_AT_A_TIME, {"of": user})
         held = db.execute(_HELD, {"of": user, "adjudicates": adjudicate}).first()
-        if held:
-            db.execute(_EXTEND, {"on": held.task, "of": user, "until": now + seconds})
+        if held and db.execute(_EXTEND, {"on": held.task, "of": user, "until": now + seconds}).rowcount:
             return _lease(db, user, held.task, held.token, held.since, now + seconds, adjudicate)
         query = _CONTESTED if adjudicate else _NEXT
         name = db.scalar(query.with_for_update(skip_locked=True, of=tasks), {"of": user})
+        if name is None:  # or all that are left are being claimed or decided this moment: then it is worth waiting
+            name = db.scalar(query.with_for_update(of=tasks), {"of": user})
         if name is None:
             return None
         token = _count(db, "token", 1)
@@ -99,6 +101,7 @@ def claim(engine: sa.Engine, user: str, now: float, seconds: float, *, adjudicat
         return _lease(db, user, name, token, now, now + seconds, adjudicate)
 
 
+# A person's requests come one after the other: two of theirs at once would wait for each other's rows for ever.
 _ONE_AT_A_TIME = sa.select(users.c.name).where(users.c.name == sa.bindparam("of")).with_for_update()
 _NOT_MINE = ~sa.exists().where(marks.c.task == tasks.c.id, marks.c.user == sa.bindparam("of"))
 _NEXT = (
@@ -108,7 +111,10 @@ _NEXT = (
     .limit(1)
 )
 _DECIDED = sa.exists().where(decisions.c.task == tasks.c.id, decisions.c.user == sa.bindparam("of"))
-_CONTESTED = sa.select(tasks.c.id).where(tasks.c.state == "contested", ~_DECIDED).order_by(tasks.c.seq).limit(1)
+_HOLDS = sa.exists().where(leases.c.task == tasks.c.id, leases.c.user == sa.bindparam("of"))
+_CONTESTED = (
+    sa.select(tasks.c.id).where(tasks.c.state == "contested", ~_DECIDED, ~_HOLDS).order_by(tasks.c.seq).limit(1)
+)
 _HELD = sa.select(leases).where(
     leases.c.user == sa.bindparam("of"), leases.c.adjudicates == sa.bindparam("adjudicates")
 )
@@ -116,15 +122,27 @@ _MINE = (leases.c.task == sa.bindparam("on"), leases.c.user == sa.bindparam("of"
 _EXTEND = sa.update(leases).where(*_MINE).values(expires=sa.bindparam("until"))
 _FREE = sa.update(tasks).where(tasks.c.id == sa.bindparam("on")).values(free=tasks.c.free + sa.bindparam("more"))
 _STATE = sa.update(tasks).where(tasks.c.id == sa.bindparam("on")).values(state=sa.bindparam("became"))
-_OVER = sa.select(leases).where(leases.c.expires < sa.bindparam("now"))
+_ANY_OVER = sa.select(leases.c.task).where(leases.c.expires < sa.bindparam("now")).limit(1)
+_OVER = (  # those that another claim is ending are left to it; in one order, so that no two wait for each other
+    sa.select(leases)
+    .where(leases.c.expires < sa.bindparam("now"))
+    .order_by(leases.c.task, leases.c.user)
+    .with_for_update(skip_locked=True)
+)
 
 
-def _sweep(db: sa.Connection, now: float) -> None:
-    """Leases whose time is over end, and their slots are free."""
-    for over in db.execute(_OVER, {"now": now}).all():
-        if db.execute(sa.delete(leases).where(*_MINE), {"on": over.task, "of": over.user}).rowcount:
-            _give_back(db, over.task, over.adjudicates)
-            _note(db, now, over.user, "expired", over.task, str(over.token))
+def _sweep(engine: sa.Engine, now: float) -> None:
+    """Leases whose time is over end, and their slots are free: in a transaction of their own, or two people whose
+    leases are both over would each end the other's and wait for their own.
+    """
+    with engine.connect() as db:
+        if db.execute(_ANY_OVER, {"now": now}).first() is None:
+            return
+    with writing(engine) as db:
+        for over in db.execute(_OVER, {"now": now}).all():
+            if db.execute(sa.delete(leases).where(*_MINE), {"on": over.task, "of": over.user}).rowcount:
+                _give_back(db, over.task, over.adjudicates)
+                _note(db, now, over.user, "expired", over.task, str(over.token))
 
 
 def _give_back(db: sa.Connection, task: str, adjudicates: bool) -> None:
@@ -145,6 +163,7 @@ def _lease(
 def beat(engine: sa.Engine, user: str, task: str, token: int, draft: str, now: float, seconds: float) -> None:
     """Keeps a lease alive, and what was written meanwhile. Raises StaleError; the text is kept all the same."""
     with writing(engine) as db:
+        db.execute(_ONE_AT_A_TIME, {"of": user})
         _keep_draft(db, user, task, draft, now)
         held = db.execute(_EXTEND.where(leases.c.token == token), {"on": task, "of": user, "until": now + seconds})
         stale = not held.rowcount
@@ -157,6 +176,7 @@ def beat(engine: sa.Engine, user: str, task: str, token: int, draft: str, now: f
 def decide(engine: sa.Engine, user: str, token: int, decision: Decision, now: float, draft: str = "") -> None:
     """Takes a person's decision (`skip` leaves the slot to others). Raises StaleError; the text is kept as a draft."""
     with writing(engine) as db:
+        db.execute(_ONE_AT_A_TIME, {"of": user})
         held = db.execute(
             sa.delete(leases).where(*_MINE, leases.c.token == token).returning(leases.c.since, leases.c.adjudicates),
             {"on": decision.task, "of": user},
@@ -181,12 +201,10 @@ def _decided(db: sa.Connection, user: str, decision: Decision, spent: float, now
         _give_back(db, name, adjudicates=False)
         return
     _insert(db, user, decision, spent, now, adjudicated=False)
-    task = db.execute(sa.select(tasks.c.gold, tasks.c.overlap, tasks.c.state).where(tasks.c.id == name)).one()
+    query = sa.update(tasks).where(tasks.c.id == name).values(decided=tasks.c.decided + 1)
+    task = db.execute(query.returning(tasks.c.decided, tasks.c.gold, tasks.c.overlap, tasks.c.state)).one()
     _credit(db, user, decision.action, task.gold, spent)
-    number = db.scalar(
-        sa.update(tasks).where(tasks.c.id == name).values(decided=tasks.c.decided + 1).returning(tasks.c.decided)
-    )
-    if decision.action == "escalate" or number == task.overlap:
+    if decision.action == "escalate" or task.decided == task.overlap:
         _settle(db, name, task.state)
 
 
@@ -203,8 +221,10 @@ def _settle(db: sa.Connection, name: str, state: str) -> None:
     """A task that all have decided on: settled where they agree, else an adjudicator's. Nobody else gets it."""
     if state != "open":
         return
-    told = db.execute(sa.select(decisions.c.action, decisions.c.steps).where(decisions.c.task == name)).all()
-    mended = {one.steps for one in told if one.action == "fix"}
+    told = db.execute(
+        sa.select(decisions.c.action, decisions.c.steps, decisions.c.answer).where(decisions.c.task == name)
+    ).all()
+    mended = {(one.steps, one.answer) for one in told if one.action == "fix"}
     agree = len({KEEPS.get(one.action, one.action) for one in told}) == 1 and len(mended) <= 1
     became = "settled" if agree and told[0].action != "escalate" else "contested"
     db.execute(sa.update(tasks).where(tasks.c.id == name).values(state=became))

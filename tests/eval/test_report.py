@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from cot_factory.recipe import Factory
+from cot_factory.run import factor
 from data_engine import catalog
 from data_engine.report.html import NotRunError
 from eval.evaluate import Evaluation, evaluate
@@ -20,6 +23,7 @@ from eval.report.page import SECTIONS
 from eval.report.training import running_mean
 from eval.runner import load_answerer
 from eval.tasks import minibench
+from tests.data_engine.language_models import smollm2
 from train.run import train
 from train.stages import load_stage
 
@@ -50,7 +54,18 @@ def run(small_run: Path, small_corpora: Path, corpora: Any, tmp_path_factory: py
     expert = {"label": "words", "steps": 3, "from": "train/stage1"}
     fusion = {"base": "train/warmup", "experts": [expert], "weights": [0.5, 1.0], "tasks": {"easy_vqa_test": None}}
     fuse(Fusion.model_validate({**fusion, "corpora": str(root)}), out, lambda done, total: None)
+    factor(small_factory(small_corpora), out / "cot")
     return out
+
+
+def small_factory(corpora: Path) -> Factory:
+    """The demo's own recipe and teacher, with few and short chains."""
+    recipe = yaml.safe_load((Path(__file__).parents[2] / "cot_factory/recipes/demo.yaml").read_text())
+    recipe["root"], recipe["teachers"][0]["folder"] = str(corpora), smollm2()
+    recipe["questions"][0]["source"]["path"] = "easy_vqa"
+    recipe["questions"][0]["limit"] = 3
+    recipe["generate"] |= {"paths": 3, "max_tokens": 24}
+    return Factory.model_validate(recipe)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ function items() {
 }
 
 function texts() {
-  return [...list.querySelectorAll(".step")].map((item) => item.dataset.text);
+  return items().map((item) => open(item)?.value ?? item.dataset.text); // what is being typed counts too
 }
 
 function state() {
@@ -327,6 +327,7 @@ document.addEventListener("keydown", (event) => {
   const act = KEYS[event.key];
   if (act) {
     event.preventDefault();
+    if (event.repeat && act !== KEYS.j && act !== KEYS.k && !event.key.startsWith("Arrow")) return; // a key held down would decide on the next task
     act();
   }
 });

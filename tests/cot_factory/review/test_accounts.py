@@ -134,3 +134,13 @@ def test_media_are_those_of_the_store_and_no_other_file(client: TestClient, tmp_
     assert (part.status_code, part.content) == (206, b"234")
     for wrong in ("..%2Fsecret", "%2e%2e%2fsecret", "1" * 64 + ".png", "secret"):
         assert client.get(f"/media/{wrong}").status_code == 404
+
+
+def test_a_medium_that_is_no_picture_is_no_page(client: TestClient, tmp_path: Path) -> None:
+    signed_in(client)
+    for suffix in (".html", ".svg"):
+        key = MediaStore(tmp_path / "media").put_bytes(b"<script>1</script>", suffix)
+        reply = client.get(f"/media/{key}")
+        assert reply.status_code == 200
+        assert "sandbox" in reply.headers["content-security-policy"]
+        assert not reply.headers["content-type"].startswith("text/html")

@@ -19,7 +19,7 @@ from tests.cot_factory.review.annotators import some_tasks, write_queue
 DECISIONS = [
     Decision("task-000000", "ann", "accept"),
     Decision("task-000001", "ann", "fix", ("First,\nin two lines.", 'Then "quoted" <b>.'), "8", "better"),
-    Decision("task-000002", "bob", "reject", why="=1+1 is wrong"),
+    Decision("task-000002", "bob", "reject", why="=1+1 is\u2028wrong"),
     Decision("task-000003", "bob", "escalate", why="算不清"),
 ]
 
@@ -192,3 +192,12 @@ def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "review/tasks.jsonl").write_text("{}\n")
     assert "tasks.jsonl:1: not a task" in run("report", "--data", str(tmp_path), code=2)
     assert "cannot be used" in run("load", "--data", str(tmp_path), "--db", "nosuch://x", code=2)
+
+
+def test_decisions_of_the_queue_join_those_of_another_tool(tmp_path: Path) -> None:
+    write_queue(tmp_path, some_tasks(4))
+    run("load", "--data", str(tmp_path))
+    (tmp_path / "review/decisions.jsonl").write_text(interchange.to_jsonl(DECISIONS))
+    assert "4 decisions" in run("decisions", "--data", str(tmp_path))
+    kept, _ = interchange.from_jsonl((tmp_path / "review/decisions.jsonl").read_text())
+    assert kept == DECISIONS

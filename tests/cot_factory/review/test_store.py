@@ -131,6 +131,41 @@ def test_two_different_fixes_are_contested(queue: sa.Engine) -> None:
     assert store.progress(queue)["contested"] == 1
 
 
+def test_two_fixes_with_different_answers_are_contested(queue: sa.Engine) -> None:
+    names = filled(queue, 1, overlap=2)
+    for who, answer in zip(names, ("7", "8"), strict=False):
+        held = claimed(queue, who, 0)
+        fix = said(held.task.id, who, "fix", steps=("the same",), answer=answer)
+        store.decide(queue, who, held.token, fix, 1)
+    assert store.progress(queue)["contested"] == 1
+
+
+def test_one_persons_tabs_do_not_wait_for_each_other_for_ever(queue: sa.Engine) -> None:
+    """Claims, heartbeats and decisions of one person at once, while leases of others run out: none fails but by a lease
+    that is gone, and no task is decided on twice.
+    """
+    names = filled(queue, 30, people=2)
+
+    def tab(seed: int) -> int:
+        draw, done = random.Random(seed), 0
+        for at in range(25):
+            who, now = draw.choice(names), float(at * 50)
+            held = store.claim(queue, who, now, LEASE)
+            if held is None:
+                break
+            try:
+                store.beat(queue, who, held.task.id, held.token, "draft", now, LEASE)
+                store.decide(queue, who, held.token, said(held.task.id, who), now)
+                done += 1
+            except StaleError:
+                continue
+        return done
+
+    with ThreadPoolExecutor(6) as threads:
+        done = sum(threads.map(tab, range(6)))
+    assert done == len(store.all_decisions(queue)) == len({one.task for one in store.all_decisions(queue)}) == 30
+
+
 def test_an_escalation_goes_to_one_adjudicator_at_a_time(queue: sa.Engine) -> None:
     names = filled(queue, 1, overlap=3)
     held = claimed(queue, names[0], 0)
