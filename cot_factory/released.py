@@ -58,7 +58,6 @@ def sample_of(corpus: str, question: Question, row: Mapping[str, Any]) -> Sample
     kinds = [Part(item.kind, media=(place,)) for place, item in enumerate(question.media)]
     thoughts = "\n".join(step.text for step in steps_of(row["steps"]))
     reply = f"<think>{thoughts}</think> <answer>{row['answer']}</answer>"
-    worded = (f"teacher:{name}" for name in (row["teacher"], question.teacher) if name)
     return Sample(
         corpus=corpus, modality=question.modality, task=f"longcot/{question.domain}",
         messages=(samples.user(*kinds, question.text), samples.assistant(reply)), media=question.media,
