@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_engine.verify.check import judge_answer
-from data_engine.verify.truth import truth_from
-
 from data_engine.verify.judgement import Judgement
+from data_engine.verify.truth import truth_from
 
 SEPARATOR = ";"
 

@@ -5,7 +5,7 @@ import re
 
 Span = tuple[int, int]
 
-_THOUGHTS = re.compile(r"(?:<think>|\A(?=.*</think>))(.*?)(?:</think>|\Z)", re.DOTALL)
+_THOUGHTS = re.compile(r"(?:<think>|\A(?!.*<think>)(?=.*</think>))(.*?)(?:</think>|\Z)", re.DOTALL)
 _ANSWER = re.compile(
     r"^[ \t>*#]*(?:final\s+)?answer\b[ \t]*(?:is\b)?[ \t]*[:=：].*", re.IGNORECASE | re.MULTILINE | re.DOTALL
 )

@@ -66,6 +66,8 @@ def test_a_repair_that_thinks_keeps_the_right_prefix_and_one_cut_off_is_not_fini
 def test_thoughts_that_the_template_opened_end_at_their_mark() -> None:
     text = "1. We add.\n2. 2 + 2 = 4</think>\nThe sum is four.\nAnswer: 4"
     assert [text[a:b] for a, b in split(text)] == ["1. We add.", "2. 2 + 2 = 4"]
+    text = f"Well. <think>{text}"
+    assert [text[a:b] for a, b in split(text)] == ["1. We add.", "2. 2 + 2 = 4"]
 
 
 def test_a_clean_chain_is_no_flawed_one_at_any_threshold() -> None:
@@ -112,7 +114,7 @@ def test_the_gain_of_many_questions_is_that_by_hand() -> None:
 )  # fmt: skip
 def test_marks_of_nothing_are_set_aside_and_not_lost(more: dict[str, Any], field: str, tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text(json.dumps({"question": "How many?", "answer": "3", **more}) + "\n")
-    spec = Questions(domain="counting", file="q.jsonl")
+    spec = Questions(domain="counting", file="q.jsonl", limit=None)
     (found,) = collect(spec, tmp_path, MediaStore(tmp_path / "media"))
     assert isinstance(found, Quarantined)
     assert found.field == field
